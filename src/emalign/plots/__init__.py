@@ -1,0 +1,1 @@
+"""Figures: one per file, a table in, a matplotlib Figure out."""
