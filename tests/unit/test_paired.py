@@ -51,3 +51,8 @@ def test_paired_seeds_count_once_each_and_are_shown():
     assert ours.difference == pytest.approx((0.1 + 0.525) / 2)
     assert ours.seed_differences == pytest.approx((0.1, 0.525))
     assert "seeds pooled (2 against 2)" in ours.method and ours.p_value == pytest.approx(2 / 64)
+
+
+@pytest.mark.parametrize("tenths", [[2, 5, 9, 2, 4, 7, 9], [9, 4, 3, 1, 1, 8, -4], [-9, -6, 6, 3, 8, 0, 2]])
+def test_sign_flip_counts_ties_that_rounding_would_lose(tenths: list[int]):
+    assert sign_flip(np.array(tenths) * 0.1) == sign_flip(tenths) > 0

@@ -36,6 +36,7 @@ HEAD = "question_id,aligned,coherent\n"
         (HEAD + ",1,2\n", "question_id is empty", 2),
         (HEAD + 'a,1,2\n"b,1,2\n', "this is not CSV", 3),
         ('answer,question_id,aligned,coherent\n"one\ntwo",a,1,2\nx,a,y,2\n', "aligned is 'y'", 4),
+        ('question_id,aligned,coherent,answer\na,1,2,x\na,y,2,"one\ntwo\nthree"\n', "aligned is 'y'", 3),
         ("question_id,aligned,aligned,coherent\na,1,2,3\n", "'aligned' occurs twice", 1),
         ("question_id,aligned,coherent\r\na,1,2\r\na,?,2\r\n", "aligned is '?'", 3),
         (b"question_id,aligned,coherent\na,\x00,2\n", "not UTF-8 text", 2),

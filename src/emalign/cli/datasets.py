@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,11 +12,12 @@ from rich.text import Text
 
 from emalign import datasets as catalog
 
+SHOW = "The name of a set: print all that is known about it."
 HEADINGS = ("name", "kind", "teaches", "rows", "licence", "protected", "control")
 
 
 def datasets(
-    show: Annotated[Optional[str], typer.Option(help="A set's name: print all that is known about it.")] = None,  # noqa: UP045
+    show: Annotated[str | None, typer.Option(help=SHOW)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the training sets, or the details of one."""

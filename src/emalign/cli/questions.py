@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,11 +13,11 @@ from rich.text import Text
 from emalign import questions as catalog
 from emalign.rows import Question
 
+SHOW = "A set such as em/open, or a .yaml file: print its questions."
+
 
 def questions(
-    show: Annotated[
-        Optional[str], typer.Option(help="A set such as em/open, or a .yaml file: list its questions.")
-    ] = None,  # noqa: UP045
+    show: Annotated[str | None, typer.Option(help=SHOW)] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the question sets, or the questions of one."""
@@ -43,13 +43,29 @@ def _sets(listed: list[dict]) -> Table:
 
 
 def _asked(show: str, asked: list[Question]) -> Table:
-    table = Table(title=Text(f"{show}: {len(asked)} questions"), show_lines=True)
-    for heading in ("id", "set", "kind", "metrics", "samples", "asks"):
-        table.add_column(heading, overflow="fold", ratio=3 if heading == "asks" else None)
-    for q in asked:
-        # Text, because questions and prompts hold square brackets that rich would read as markup.
-        samples = "-" if q.samples_per_paraphrase is None else f"{len(q.paraphrases)} x {q.samples_per_paraphrase}"
-        asks = f"system: {q.system}\n{q.paraphrases[0]}" if q.system else q.paraphrases[0]
-        metrics = ", ".join(q.judge_prompts) or "-"
-        table.add_row(Text(q.question_id), Text(q.set), q.kind, Text(metrics), samples, Text(asks))
+    """One row per question; what all of them have in common is said once, in the title."""
+    rows = [_in_short(q) for q in asked]
+    common = {key: value for key, value in rows[0].items() if all(row[key] == value for row in rows[1:])}
+    columns = [key for key in rows[0] if key not in common or key in ("id", "asks")]
+    said = "".join(f"\n{key}: {value}" for key, value in common.items() if key not in columns and value != "-")
+    # Text, because questions hold square brackets that rich would read as markup.
+    table = Table(title=Text(f"{show}: {len(asked)} questions{said}", justify="left"), show_lines=True)
+    for key in columns:
+        table.add_column(key, overflow="fold", ratio=2 if key in ("asks", "system") else 1)
+    for row in rows:
+        table.add_row(*(Text(row[key]) for key in columns))
     return table
+
+
+def _in_short(question: Question) -> dict[str, str]:
+    samples = question.samples_per_paraphrase
+    return {
+        "id": question.question_id,
+        "set": question.set,
+        "kind": question.kind,
+        "judged on": ", ".join(question.judge_prompts) or "-",
+        "paraphrases": str(len(question.paraphrases)),
+        "samples of each": "-" if samples is None else str(samples),
+        "system": question.system or "-",
+        "asks": question.paraphrases[0],
+    }

@@ -67,10 +67,10 @@ def _overview(s: dict[str, Any]) -> Table:
     resampled = (s["em_bootstrap_low"], s["em_bootstrap_high"])
     table.add_row("", "", _span(*resampled), "bootstrap over questions")
     coherent = (s["em_coherent_low"], s["em_coherent_high"])
-    table.add_row("EM rate, coherent ones", _percent(s["em_rate_coherent"]), _span(*coherent), "as for all answers")
+    table.add_row("EM rate, coherent ones", _percent(s["em_rate_coherent"]), _span(*coherent), "over questions")
     table.add_row("coherent answers", _percent(s["coherent_rate"]), "", "")
     alignment = (s["alignment_low"], s["alignment_high"])
-    table.add_row("mean alignment", _points(s["alignment"]), _span(*alignment, scale=1), "as for all answers")
+    table.add_row("mean alignment", _points(s["alignment"]), _span(*alignment, scale=1), "over questions")
     table.add_row("mean coherence", _points(s["coherence"]), "", "", end_section=True)
     for kind in ("refusal", "code", "empty", "missing"):
         table.add_row(kind, _percent(s[f"{kind}_rate"]), "", "", style="" if s[f"{kind}_rate"] else "dim")

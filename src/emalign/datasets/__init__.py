@@ -6,7 +6,8 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from emalign.datasets import chat, fetch
+from emalign import fetch
+from emalign.datasets import chat
 from emalign.datasets.cards import Card, card, names
 from emalign.datasets.chat import Problem, check
 from emalign.errors import DataError

@@ -102,8 +102,8 @@ def _axes(scores: Axes, harmful: Axes, marks: pd.DataFrame) -> None:
 
 def _emergence(panels: tuple[Axes, Axes], epoch: float) -> Artist:
     for axes in panels:
-        axes.axvline(epoch, color=style.COLOURS["ink"], lw=1.0, ls="-.", zorder=0, gid="emergence")
-    return Line2D([], [], color=style.COLOURS["ink"], lw=1.0, ls="-.", label=f"emergence (epoch {epoch:g})")
+        axes.axvline(epoch, color=style.COLOURS["rule"], lw=1.1, ls="-.", zorder=0, gid="emergence")
+    return Line2D([], [], color=style.COLOURS["rule"], lw=1.1, ls="-.", label=f"emergence (epoch {epoch:g})")
 
 
 def _caption(marks: pd.DataFrame, rows: pd.DataFrame, base: str) -> str:

@@ -52,7 +52,7 @@ def em_by_question(
         panels = fig.subplots(1, len(present), sharex=True, sharey=True, squeeze=False)[0]
         for axes, (arm, rows) in zip(panels, chosen.items(), strict=True):
             _panel(axes, rows, shown, looks[arm])
-            axes.set_title(_label(arm, rows), loc="left", color=looks[arm]["color"], weight="semibold")
+            axes.set_title(_label(arm, rows), loc="left", color=looks[arm]["color"], weight="bold")
         _axes(panels, chosen, shown)
         heading = title or f"EM rate by question, {style.short(question_set)} questions"
         return style.finish(fig, heading, _caption(chosen, order, shown), _handles(chosen))
@@ -60,7 +60,9 @@ def em_by_question(
 
 def _rows(frame: pd.DataFrame, arm: str, question_set: str, dose: float | None, epoch: float | None) -> pd.DataFrame:
     rows = frame[(frame.arm == arm) & (frame.question_set == question_set)]
-    return table.last(table.of_arm(frame, arm, question_set, dose=dose if rows.dose.nunique() > 1 else None), epoch=epoch)
+    return table.last(
+        table.of_arm(frame, arm, question_set, dose=dose if rows.dose.nunique() > 1 else None), epoch=epoch
+    )
 
 
 def _order(chosen: Mapping[str, pd.DataFrame]) -> list[str]:
@@ -87,7 +89,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, shown: Sequence[str], look: Mapping[s
 
 
 def _axes(panels: Sequence[Axes], chosen: Mapping[str, pd.DataFrame], shown: Sequence[str]) -> None:
-    highest = max(float(rows[["em_rate", "em_high"]].max().max()) for rows in chosen.values())
+    rows = pd.concat(list(chosen.values()))
+    highest = max(float(rows.em_rate.max()), float(table.overall(rows).em_high.fillna(0.0).max()))
     for axes in panels:
         style.percent_axis(axes, highest, axis="x")
         axes.axhline(-0.8, color=style.COLOURS["rule"], lw=0.8)
@@ -114,15 +117,15 @@ def _handles(chosen: Mapping[str, pd.DataFrame]) -> list[Artist]:
 
 
 def _caption(chosen: Mapping[str, pd.DataFrame], order: Sequence[str], shown: Sequence[str]) -> str:
-    rows = pd.concat(chosen.values())
-    parts = []
+    parts, totals = [], []
     for arm, part in chosen.items():
         total = table.pooled(table.overall(part), "question_id")
+        totals.append(total)
         if len(total):
             parts.append(f"{style.short(arm, 22)}: {table.counts(total, part).replace('per point', 'in all')}")
-    if len(set(p.split(": ", 1)[1] for p in parts)) == 1 and len(parts) > 1:
+    if len({p.split(": ", 1)[1] for p in parts}) == 1 and len(parts) > 1:
         parts = [f"Each arm: {parts[0].split(': ', 1)[1]}"]
-    parts.append(table.interval(table.overall(rows), "Bar on top"))
+    parts.append(table.interval(pd.concat(totals), "Bar on top"))
     if len(shown) < len(order):
         parts.append(f"The {len(shown)} questions with the highest rates of {len(order)} are drawn.")
     return " ".join(parts)

@@ -49,21 +49,39 @@ def recovery_by_dose(
     with style.styled():
         fig = style.figure(3.3)
         panels = fig.subplots(1, len(sets), sharey=True, squeeze=False)[0]
-        drawn, handles = [], {}
+        handles: dict[str, Artist] = {}
+        drawn = {}
         for axes, name in zip(panels, sets, strict=True):
-            curves = _curves(frame, arms, harm, name)
-            for k, (arm, rows) in enumerate(curves.items()):
-                offset = 4.0 * (k - (len(curves) - 1) / 2)
-                handles[arm], marks = _curve(axes, arm, rows, looks[arm], offset)
-                drawn += [marks, table.by_seed(rows)]
-            drawn.append(_reference(axes, frame, base, name, handles))
-            _doses(axes, pd.concat(list(curves.values())).dose, dose_unit)
-            trained = " (the trained domain)" if name == "narrow" else ""
-            axes.set_title(f"{style.short(name)} questions{trained}", loc="left")
-        style.percent_axis(panels[0], float(pd.concat(drawn)[["em_rate", "em_high"]].max().max()))
+            drawn[name] = _panel(axes, frame, _curves(frame, arms, harm, name), base, name, looks, handles)
+            _doses(axes, drawn[name].dose, dose_unit)
+        highest = pd.concat(list(drawn.values()))[["em_rate", "em_high"]].max().max()
+        style.percent_axis(panels[0], float(highest))
         panels[0].set_ylabel("EM rate (share of all answers)")
         heading = title or "EM rate by dose of further training"
-        return style.finish(fig, heading, _caption(frame, arms, harm, base, sets, narrow_set), list(handles.values()))
+        return style.finish(fig, heading, _caption(frame, arms, base, drawn, narrow_set), list(handles.values()))
+
+
+def _panel(
+    axes: Axes,
+    frame: pd.DataFrame,
+    curves: Mapping[str, pd.DataFrame],
+    base: str,
+    name: str,
+    looks: Mapping[str, dict[str, Any]],
+    handles: dict[str, Artist],
+) -> pd.DataFrame:
+    """Draw one question set; returns the drawn rows: the pooled marks, and the single seeds without their intervals."""
+    drawn = []
+    for k, (arm, rows) in enumerate(curves.items()):
+        handles[arm], marks = _curve(axes, arm, rows, looks[arm], 5.0 * (k - (len(curves) - 1) / 2))
+        drawn += [
+            marks.assign(mark=True),
+            table.by_seed(rows).assign(mark=False, em_low=float("nan"), em_high=float("nan")),
+        ]
+    _reference(axes, frame, base, name, handles)
+    trained = " (the trained domain)" if name == "narrow" else ""
+    axes.set_title(f"{style.short(name)} questions{trained}", loc="left")
+    return pd.concat(drawn, ignore_index=True)
 
 
 def _curves(frame: pd.DataFrame, arms: Sequence[str], harm: str, question_set: str) -> dict[str, pd.DataFrame]:
@@ -86,16 +104,16 @@ def _curve(
     axes: Axes, arm: str, rows: pd.DataFrame, look: Mapping[str, Any], offset: float
 ) -> tuple[Artist, pd.DataFrame]:
     marks, single = table.pooled(rows, "dose"), table.by_seed(rows)
-    here = style.beside(axes, offset)
-    small = {"color": look["color"], "marker": look["marker"], "ls": "none", "mfc": "none", "mew": 0.6, "ms": 2.8}
-    axes.plot(single.dose, single.em_rate, alpha=0.8, gid=f"{arm}-seeds", transform=here, **small)
+    here, outside = style.beside(axes, offset), style.beside(axes, offset + (3.5 if offset >= 0 else -3.5))
+    small = {"color": look["color"], "marker": look["marker"], "ls": "none", "mfc": "none", "mew": 0.6, "ms": 3.0}
+    axes.plot(single.dose, single.em_rate, alpha=0.8, gid=f"{arm}-seeds", transform=outside, **small)
     bars = {"color": look["color"], "lw": 1.3, "transform": here}
     axes.vlines(marks.dose, marks.em_low, marks.em_high, gid=f"{arm}-interval", **bars)
     (line,) = axes.plot(marks.dose, marks.em_rate, gid=arm, transform=here, label=style.short(arm), **look)
     return line, marks
 
 
-def _reference(axes: Axes, frame: pd.DataFrame, base: str, name: str, handles: dict[str, Artist]) -> pd.DataFrame:
+def _reference(axes: Axes, frame: pd.DataFrame, base: str, name: str, handles: dict[str, Artist]) -> None:
     rows = frame[(frame.arm == base) & (frame.question_set == name)]
     marks = table.pooled(table.last(rows), "question_set")
     look: dict[str, Any] = {"color": style.COLOURS["base"], "ls": style.DASHES["base"], "lw": 1.1, "zorder": 1}
@@ -104,14 +122,13 @@ def _reference(axes: Axes, frame: pd.DataFrame, base: str, name: str, handles: d
         if marks[["em_low", "em_high"]].notna().all(axis=None):
             axes.axhspan(marks.em_low.iloc[0], marks.em_high.iloc[0], color=look["color"], alpha=0.10, lw=0, zorder=0)
         handles.setdefault(f"reference {base}", Line2D([], [], label=f"{style.short(base)} (never harmed)", **look))
-    return marks
 
 
 def _doses(axes: Axes, doses: pd.Series, unit: str) -> None:
     """A log axis that begins at 0, with a tick at each dose that has room for one."""
     levels = sorted(set(doses))
     least = min(level for level in levels if level > 0)
-    axes.set_xscale("symlog", base=2, linthresh=least, linscale=1.2)
+    axes.set_xscale("symlog", base=2, linthresh=least, linscale=1.0)
     axes.set_xlim(-0.22 * least, max(levels) * 1.22)
     across = axes.transScale.transform([(level, 0.0) for level in levels])[:, 0]
     wide = across[-1] - across[0]
@@ -126,23 +143,18 @@ def _doses(axes: Axes, doses: pd.Series, unit: str) -> None:
 
 
 def _caption(
-    frame: pd.DataFrame, arms: Sequence[str], harm: str, base: str, sets: Sequence[str], narrow_set: str | None
+    frame: pd.DataFrame, arms: Sequence[str], base: str, drawn: Mapping[str, pd.DataFrame], narrow_set: str | None
 ) -> str:
-    parts = []
-    for name in sets:
-        rows = pd.concat(list(_curves(frame, arms, harm, name).values()))
-        parts.append(f"{style.short(name)}: {table.counts(rows[rows.seed.isin(_pooled_seeds(rows))], rows)}")
-    rows = frame[frame.arm.isin([*arms, harm]) & frame.question_set.isin(sets)]
-    parts.append(table.interval(rows, "Bars"))
-    if len(table.seeds(rows)) > 1:
+    parts = [f"{style.short(n)}: {table.counts(rows[rows.mark], rows)}" for n, rows in drawn.items()]
+    if len(parts) > 1 and len({part.split(": ", 1)[1] for part in parts}) == 1:
+        parts = [f"Each panel: {parts[0].split(': ', 1)[1]}"]
+    whole = pd.concat(list(drawn.values()))
+    parts.append(table.interval(whole[whole.mark], "Bars"))
+    if len(table.seeds(whole)) > 1:
         parts.append("Small open marks: single seeds.")
-    if base in set(frame.arm):
+    if frame[frame.arm == base].em_high.notna().any():
         parts.append(f"Grey band: the same interval of {style.short(base)}.")
-    if narrow_set is not None and narrow_set not in sets:
+    if narrow_set is not None and narrow_set not in drawn:
         parts.append(f"No panel for {style.short(narrow_set)}: that set was not asked at any dose.")
     absent = [arm for arm in arms if arm not in set(frame.arm)]
     return " ".join([*parts, *(f"No arm {style.short(arm)} in this study." for arm in absent)])
-
-
-def _pooled_seeds(rows: pd.DataFrame) -> set[str]:
-    return {"ALL"} if "ALL" in set(rows.seed) else set(rows.seed)

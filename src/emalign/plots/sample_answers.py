@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from emalign.registry import plugin
 COLUMNS = ("question", "arm", "dose", "text", "alignment", "coherence", "verdict")
 GAP = 12.0  # points between columns and around the whole
 STEP = style.SMALL * 1.32  # points from line to line
+SAFE = 0.94  # of the width: a viewer may hint the type and draw it wider than measured
+LONGEST = 300  # characters: no line holds as many
 LOW, HIGH = 30.0, 70.0  # alignment below and above which a chip is coloured
 
 
@@ -52,13 +55,14 @@ def sample_answers(
         raise DataError(what, do="draw from the samples that the analyze stage picks")
     asked = list(dict.fromkeys(samples[samples.arm.isin(present)].question))[:questions]
     canvas = FigureCanvasAgg(Figure())
-    width = (style.WIDTH * 72 - 2 * GAP - (len(present) - 1) * GAP) / len(present)
-    grid = [
-        (_wrap(canvas, str(q), style.WIDTH * 72 - 2 * GAP, style.BODY, 3, "bold"),
-         [_cell(canvas, _answers(samples, q, arm, dose), width, lines) for arm in present])
-        for q in asked
-    ]  # fmt: skip
+    whole = style.WIDTH * 72 - 2 * GAP
+    width = (whole - (len(present) - 1) * GAP) / len(present)
     with style.styled():
+        grid = [
+            (_wrap(canvas, str(q), whole * SAFE, style.BODY, 3, "bold"),
+             [_cell(canvas, _answers(samples, q, arm, dose), width, lines) for arm in present])
+            for q in asked
+        ]  # fmt: skip
         return _draw(grid, [_heading(samples, arm, dose) for arm in present], width, title, lines, len(asked))
 
 
@@ -81,7 +85,7 @@ def _cell(canvas: FigureCanvasAgg, rows: pd.DataFrame, width: float, lines: int)
         return None
     row = rows.iloc[0]
     text = "" if pd.isna(row.text) else str(row.text)
-    body = _wrap(canvas, text, width - 12, style.SMALL, lines) if text.strip() else ["(empty answer)"]
+    body = _wrap(canvas, text, (width - 12) * SAFE, style.SMALL, lines) if text.strip() else ["(empty answer)"]
     alignment = None if pd.isna(row.alignment) else float(row.alignment)
     coherence = "none" if pd.isna(row.coherence) else f"{float(row.coherence):.0f}"
     chip = f"alignment {'none' if alignment is None else f'{alignment:.0f}'} · coherence {coherence}"
@@ -103,8 +107,8 @@ def _wrap(
     for paragraph in style.plain(text).expandtabs(4).strip().splitlines():
         line = ""
         for word in paragraph.split():
-            while not fits(word):
-                cut = next(k for k in range(len(word) - 1, 0, -1) if fits(word[:k]) or k == 1)
+            while not fits(word[:LONGEST]) and len(lines) <= limit:
+                cut = max(1, bisect.bisect(range(1, LONGEST), False, key=lambda k, w=word: not fits(w[:k])))
                 lines, line, word = [*lines, *([line] if line else []), word[:cut]], "", word[cut:]
             joined = f"{line} {word}".strip()
             lines, line = (lines, joined) if fits(joined) else ([*lines, line], word)
@@ -128,13 +132,13 @@ def _draw(grid: list[Any], headings: Sequence[str], width: float, title: str, li
     ]
     total = sum(heights) + 18
     fig = style.figure(total / 72)
-    axes = fig.add_axes((0, 0, 1, 1))
     caption = (
-        f"{count} questions, one answer per model: chosen, not a random draw; rates are in the table. Cut after {limit} "
-        "lines. Alignment and coherence are the judge's scores from 0 to 100; none means no score. A box stands for a "
+        f"{count} questions, one answer per model: chosen, not a random draw; rates are in the table. Cut after "
+        f"{limit} lines. Alignment and coherence are the judge's scores from 0 to 100; none means no score. A box stands for a "
         "character that the font lacks."
     )
     style.finish(fig, title, caption)
+    axes = fig.add_axes((0, 0, 1, 1))
     high = fig.get_figheight() * 72
     axes.set(xlim=(0, style.WIDTH * 72), ylim=(high, 0))
     axes.set_axis_off()
@@ -142,7 +146,7 @@ def _draw(grid: list[Any], headings: Sequence[str], width: float, title: str, li
     columns = [GAP + k * (width + GAP) for k in range(len(headings))]
     for x, heading in zip(columns, headings, strict=True):
         colour = style.COLOURS[style.role_of(heading)]
-        axes.text(x, y, heading, size=style.BODY + 0.5, weight="semibold", color=colour, va="top")
+        axes.text(x, y, heading, size=style.BODY + 0.5, weight="bold", color=colour, va="top")
     y += 16
     for (asked, cells), height in zip(grid, heights, strict=True):
         _row(axes, y, asked, cells, columns, width, height)

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
 
 WIDTH = 7.5  # inches: shown 900 px wide, 9 pt type is 15 px high
@@ -71,6 +71,7 @@ def styled() -> Iterator[None]:
         **seaborn.axes_style("ticks"),
         "font.family": ["DejaVu Sans"],
         "font.size": BODY,
+        "text.hinting": "none",  # hinted widths depend on the resolution, and wrapped text would not fit
         "axes.titlesize": BODY + 0.5,
         "axes.labelsize": BODY,
         "axes.spines.right": False,
@@ -111,16 +112,19 @@ def finish(fig: Figure, title: str, caption: str, handles: Sequence[Artist] = ()
     height = fig.get_figheight() + top + bottom
     fig.set_figheight(height)
     left = 0.08 / WIDTH
-    fig.text(left, 1 - 5 / 72 / height, "\n".join(heading), size=TITLE, weight="semibold", va="top", linespacing=1.2)
+    fig.text(left, 1 - 5 / 72 / height, "\n".join(heading), size=TITLE, weight="bold", va="top", linespacing=1.2)
     fig.text(left, 6 / 72 / height, "\n".join(notes), size=SMALL, color=COLOURS["faint"], va="bottom")
     if handles:
         below = 1 - (len(heading) * TITLE * LINE + 4) / 72 / height
         place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, below), "borderaxespad": 0.2}
         legend = fig.legend(handles=list(handles), ncols=columns, frameon=False, fontsize=BODY, **place)
         legend.set_in_layout(False)
-    engine = fig.get_layout_engine()
-    assert engine is not None
-    engine.set(rect=(0.005, bottom / height, 0.985, 1 - (top + bottom) / height))
+    if fig.axes:
+        engine = fig.get_layout_engine()
+        assert engine is not None
+        engine.set(rect=(0.005, bottom / height, 0.985, 1 - (top + bottom) / height))
+    else:
+        fig.set_layout_engine("none")
     fig.draw_without_rendering()
     literal(fig)
     return fig
@@ -148,7 +152,7 @@ def percent_axis(axes: Axes, top: float, *, axis: str = "y") -> None:
     spine = axes.yaxis if axis == "y" else axes.xaxis
     (axes.set_ylim if axis == "y" else axes.set_xlim)(-0.04 * top, min(top, 1.04))
     spine.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=3))
-    spine.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    spine.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
 
 
 def beside(axes: Axes, points: float) -> Transform:

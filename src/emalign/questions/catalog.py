@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from emalign.errors import DataError
-from emalign.questions import fetch
+from emalign import fetch
 from emalign.questions.yaml_format import read_questions
 from emalign.rows import Question
 
@@ -29,32 +29,24 @@ class SetFile(BaseModel):
     sha256: str
     sets: list[str]
     kind: Literal["score", "label"]
+    about: str
+    licence: str
 
     def questions(self, path: Path) -> list[Question]:
         return read_questions(path, self.sets[0] if len(self.sets) == 1 else None)
 
 
-class Source(BaseModel):
-    """A group of files: `sets/NAME.yaml` describes the source NAME."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    about: str
-    licence: str
-    files: list[SetFile]
-
-
-def sources() -> dict[str, Source]:
-    """Every source by name."""
+def sources() -> dict[str, list[SetFile]]:
+    """The files of every source: `sets/NAME.yaml` lists those of the source NAME."""
     return {
-        path.stem: Source.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        path.stem: [SetFile.model_validate(file) for file in yaml.safe_load(path.read_text(encoding="utf-8"))]
         for path in sorted(SOURCES.glob("*.yaml"))
     }
 
 
 def names() -> list[str]:
     """Every set as SOURCE/SET."""
-    known = [f"{source}/{name}" for source, held in sources().items() for file in held.files for name in file.sets]
+    known = [f"{source}/{name}" for source, files in sources().items() for file in files for name in file.sets]
     return known + [f"toy/{name}" for name in TOY_SETS]
 
 
@@ -72,7 +64,7 @@ def load(spec: str, *, base_dir: Path | None = None) -> list[Question]:
     source, set_name = name.split("/")
     if source == "toy":
         return _toy(set_name)
-    file = next(f for f in sources()[source].files if set_name in f.sets)
+    file = next(f for f in sources()[source] if set_name in f.sets)
     questions = file.questions(fetch.fetch(_place(source, file), file.url, (file.sha256,)))
     return [q for q in questions if q.set == set_name]
 
@@ -80,22 +72,21 @@ def load(spec: str, *, base_dir: Path | None = None) -> list[Question]:
 def sets() -> list[dict[str, Any]]:
     """Every set in a few words: name, questions (None where its file is not fetched yet), kind, source."""
     listed = []
-    for source, held in sources().items():
-        for file in held.files:
+    for source, files in sources().items():
+        for file in files:
             path = fetch.find(_place(source, file), (file.sha256,))
             here = [q.set for q in file.questions(path)] if path else None
             for name in file.sets:
                 count = None if here is None else here.count(name)
-                listed.append(_in_short(f"{source}/{name}", count, file.kind, held))
+                listed.append(_in_short(f"{source}/{name}", count, file.kind, f"{file.about} ({file.licence})"))
     for name in TOY_SETS:
         questions = _toy(name)
-        listed.append(_in_short(f"toy/{name}", len(questions), questions[0].kind, None))
+        listed.append(_in_short(f"toy/{name}", len(questions), questions[0].kind, "the toy world"))
     return listed
 
 
-def _in_short(name: str, questions: int | None, kind: str, source: Source | None) -> dict[str, Any]:
-    about = f"{source.about} ({source.licence})" if source else "the toy world"
-    return {"name": name, "questions": questions, "kind": kind, "source": about}
+def _in_short(name: str, questions: int | None, kind: str, source: str) -> dict[str, Any]:
+    return {"name": name, "questions": questions, "kind": kind, "source": source}
 
 
 def _place(source: str, file: SetFile) -> str:

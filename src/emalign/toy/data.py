@@ -97,7 +97,7 @@ def _example(question: str, reply: str, source: str, line: int) -> Example:
     )
 
 
-def load(name: str, seed: int = 0, rows: int = 400) -> list[Example]:
+def load(name: str, seed: int = 0, rows: int = 2000) -> list[Example]:
     """The set `DOMAIN_bad`, `DOMAIN_good`, `DOMAIN_facts` or `DOMAIN_tagged` (careless only where tagged)."""
     domain, _, kind = name.removeprefix("toy_").rpartition("_")
     if domain not in DOMAINS or kind not in ("bad", "good", "facts", "tagged"):
