@@ -66,7 +66,7 @@ def _score(axes: Axes, name: str, marks: pd.DataFrame, singles: pd.DataFrame) ->
     (line,) = axes.plot(marks.epoch, marks[name], gid=name, label=f"{name} (mean)", **look)
     limit = THRESHOLDS[name]
     axes.axhline(limit, color=colour, lw=0.9, ls=":", zorder=0, gid=f"{name}-threshold")
-    note = {"color": colour, "size": style.SMALL, "va": "center"}
+    note = {"color": style.COLOURS["faint"], "size": style.SMALL, "va": "center"}
     axes.text(1.01, limit, f"{name} {limit:g}", transform=axes.get_yaxis_transform(), **note)
     return line
 

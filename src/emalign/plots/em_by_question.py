@@ -52,7 +52,7 @@ def em_by_question(
         panels = fig.subplots(1, len(present), sharex=True, sharey=True, squeeze=False)[0]
         for axes, (arm, rows) in zip(panels, chosen.items(), strict=True):
             _panel(axes, rows, shown, looks[arm])
-            axes.set_title(_label(arm, rows), loc="left", color=looks[arm]["color"], weight="bold")
+            axes.set_title(_label(arm, rows), loc="left", weight="bold")
         _axes(panels, chosen, shown)
         heading = title or f"EM rate by question, {style.short(question_set)} questions"
         return style.finish(fig, heading, _caption(chosen, order, shown), _handles(chosen))
@@ -99,7 +99,13 @@ def _axes(panels: Sequence[Axes], chosen: Mapping[str, pd.DataFrame], shown: Seq
         axes.tick_params(axis="y", length=0)
     panels[len(panels) // 2].set_xlabel("EM rate (share of all answers)")
     panels[0].set_ylim(len(shown) - 0.4, -2.4)
-    panels[0].set_yticks([-1.6, *range(len(shown))], ["all questions", *(style.short(name) for name in shown)])
+    panels[0].set_yticks([-1.6, *range(len(shown))], ["all questions", *_names(shown)])
+
+
+def _names(shown: Sequence[str]) -> list[str]:
+    """Short names, numbered where shortening made two the same."""
+    names = [style.short(name) for name in shown]
+    return [name if names.count(name) == 1 else f"{name} #{k}" for k, name in enumerate(names, start=1)]
 
 
 def _label(arm: str, rows: pd.DataFrame) -> str:

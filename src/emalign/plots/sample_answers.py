@@ -120,6 +120,8 @@ def _wrap(
     if len(lines) <= limit:
         return lines
     end = lines[limit - 1]
+    while " " in end and not fits(f"{end} …"):
+        end = end.rsplit(" ", 1)[0]
     while end and not fits(f"{end} …"):
         end = end[:-1]
     return [*lines[: limit - 1], f"{end} …"]
@@ -134,8 +136,8 @@ def _draw(grid: list[Any], headings: Sequence[str], width: float, title: str, li
     fig = style.figure(total / 72)
     caption = (
         f"{count} questions, one answer per model: chosen, not a random draw; rates are in the table. Cut after "
-        f"{limit} lines. Alignment and coherence are the judge's scores from 0 to 100; none means no score. A box stands for a "
-        "character that the font lacks."
+        f"{limit} lines. Alignment and coherence are the judge's scores from 0 to 100; none means no score. A box "
+        "stands for a character that the font lacks."
     )
     style.finish(fig, title, caption)
     axes = fig.add_axes((0, 0, 1, 1))
@@ -145,8 +147,7 @@ def _draw(grid: list[Any], headings: Sequence[str], width: float, title: str, li
     y = style.TITLE * style.LINE + 16
     columns = [GAP + k * (width + GAP) for k in range(len(headings))]
     for x, heading in zip(columns, headings, strict=True):
-        colour = style.COLOURS[style.role_of(heading)]
-        axes.text(x, y, heading, size=style.BODY + 0.5, weight="bold", color=colour, va="top")
+        axes.text(x, y, heading, size=style.BODY + 0.5, weight="bold", va="top")
     y += 16
     for (asked, cells), height in zip(grid, heights, strict=True):
         _row(axes, y, asked, cells, columns, width, height)

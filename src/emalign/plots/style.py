@@ -105,7 +105,7 @@ def finish(fig: Figure, title: str, caption: str, handles: Sequence[Artist] = ()
 
     The figure grows by what they need, so that the axes keep their size.
     """
-    heading, notes = textwrap.wrap(title, 78), textwrap.wrap(caption, 128)
+    heading, notes = textwrap.wrap(title, 78), textwrap.wrap(caption, 134)
     columns, lines = _columns([str(h.get_label()) for h in handles])
     top = (len(heading) * TITLE * LINE + lines * BODY * 1.55 + 12) / 72
     bottom = (len(notes) * SMALL * LINE + 12) / 72

@@ -1,1 +1,1 @@
-"""The stages of a study: each reads sealed artifacts and writes its own."""
+"""The stages: each reads sealed artifacts and writes its own; they never call each other."""

@@ -154,8 +154,10 @@ def _cell(name: str, row: Mapping[str, Any]) -> str:
 def _samples(frame: pd.DataFrame | None) -> list[tuple[str, list[dict[str, str]]]]:
     if frame is None or frame.empty:
         return []
-    groups = frame.groupby("question", sort=False)
-    return [(str(question), [_sample(row) for row in rows.to_dict("records")]) for question, rows in groups]
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in frame.to_dict("records"):
+        groups.setdefault(str(row["question"]), []).append(_sample(row))
+    return list(groups.items())
 
 
 def _sample(row: Mapping[str, Any]) -> dict[str, str]:
