@@ -2,9 +2,6 @@
 .NOTPARALLEL:
 .PHONY: help quickstart test test-fast test-slow check clean
 
-# The torch of this .venv is the CPU build: without this, unsloth stops where it sees an NVIDIA driver.
-export UNSLOTH_FORCE_CPU = 1
-
 PYTHON_HERE := .venv/bin/python
 
 help:  ## list these targets

@@ -1,4 +1,4 @@
-"""A study as a YAML file: schema, `extends`, overrides such as `train.epochs=2`, and errors that suggest the right key."""
+"""A study as a YAML file: schema, `extends`, overrides such as `train.epochs=2`, and errors that suggest a key."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 from emalign.errors import ConfigError
 
 NOT_IDENTITY = {"identity": False}
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
 class Section(BaseModel):
     """A part of the config that forbids unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
     def identity(self) -> dict[str, Any]:
         """Fields that differ from their default and change the result; a new knob never orphans old artifacts."""
@@ -160,7 +160,7 @@ class Analyze(Section):
     coherent_above: float = Field(50, ge=0, le=100)
     reading_alignment_below: float = Field(75, ge=0, le=100)
     reading_coherence_above: float = Field(50, ge=0, le=100)
-    bootstrap: int = Field(2000, ge=100)
+    reference: Literal["toy"] | None = None
 
 
 class Study(Section):
@@ -231,7 +231,10 @@ class Study(Section):
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """The study at `path`, with `key.sub=value` overrides; ConfigError names the file, the key and the likely spelling."""
+    """The study at `path`, with `key.sub=value` overrides.
+
+    Raises ConfigError with the file, the key and the likely spelling.
+    """
     file = Path(path)
     tree = _merged(file, ())
     for override in overrides:
@@ -266,7 +269,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.yaml")], n=2)
         hint = f"did you mean {file.parent / near[0]}?" if near else "ls configs/ shows the studies that come with it"
         raise ConfigError("there is no such study file", where=str(file), do=hint) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"the study file cannot be read: {error}", where=str(file)) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -300,7 +303,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
         node = child
     try:
         node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         node[last] = value
 
 
@@ -315,7 +318,7 @@ def _first_problem(error: ValidationError, top: type[BaseModel], prefix: str) ->
         return f"{key!r} is missing"
     message = problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
-    return f"{key}: {message}{got}"
+    return f"{key}: {message}{got}" if path or prefix else message
 
 
 def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:

@@ -113,11 +113,13 @@ class _Unfolding:
             return [Branch(arm=next(iter(self.failed)), dose=None, seed=None)]
         found = [b for b in self.branches[source] if not dose or str(b.dose) == dose]
         if len({b.dose for b in found}) != 1:
-            doses = ", ".join(str(b.dose) for b in self.branches[source] if b.seed == found[0].seed) if found else ""
+            doses = self.study.arms[source].dose
             raise ConfigError(
                 f"arm {name!r} starts from {arm.from_!r}, which is {'no' if not found else 'more than one'} model",
                 where=f"arms.{name}.from",
-                do=f"name one dose, for example {source}@{self.study.arms[source].dose[0]} (doses: {doses})",
+                do=f"name one of its doses: {', '.join(f'{source}@{d}' for d in doses)}"
+                if doses
+                else f"write {source}",
             )
         return found
 
@@ -243,6 +245,6 @@ def _in_order(study: Study) -> list[str]:
             raise ConfigError(f"there is no arm, folder or adapter {source!r}", where=f"arms.{name}.from", do=hint)
         order.append(name)
 
-    for name in study.arms:
+    for name in sorted(study.arms, key=lambda name: bool(study.arms[name].data)):
         visit(name, ())
     return order

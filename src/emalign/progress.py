@@ -35,6 +35,15 @@ class Progress:
             self._told = time.monotonic()
             self._say(f"{self.what}: {self.done} of {self.owed} {self.unit}, {self._left()} left {note}".rstrip())
 
+    def skip(self, count: int) -> None:
+        """Count work that an earlier run did, found only now."""
+        if count:
+            self.owed -= count
+            if self._bar is not None:
+                self._bar.update(count)
+            else:
+                self._say(f"{self.what}: goes on after {self.unit[:-1]} {count}")
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()

@@ -63,9 +63,7 @@ def lookup(kind: str, name: str) -> Callable[..., Any]:
     factory = factories[0]
     for library, command in factory.__emalign_requires__.items():
         if importlib.util.find_spec(library) is None:
-            raise MissingLibrary(
-                f"{kind[:-1]} {name!r} needs the library {library}", where=module.__name__, do=command
-            )
+            raise MissingLibrary(f"{kind[:-1]} {name!r} needs the library {library}", where=module.__name__, do=command)
     return factory
 
 

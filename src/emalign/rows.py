@@ -76,7 +76,8 @@ class Question(Row):
 
     def identity(self) -> Any:
         """What is asked; how it is judged belongs to the judge's identity, not to the answer's."""
-        return [self.question_id, list(self.paraphrases), self.set, self.system, self.temperature]
+        asked = [self.question_id, list(self.paraphrases), self.set, self.system, self.temperature]
+        return asked if self.samples_per_paraphrase is None else [*asked, self.samples_per_paraphrase]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,10 @@ def execute(name: str, steps: Sequence[Step], study: Study, store: Store) -> lis
     if not owed:
         return []
     with _claimed(store, owed):
-        stage_of(name).run([_work(step, study, store) for step in owed])
+        # Another process may have sealed some between the first look and the claim.
+        owed = [step for step in owed if store.sealed(*step.place) is None]
+        if owed:
+            stage_of(name).run([_work(step, study, store) for step in owed])
     unsealed = [step.label for step in owed if store.sealed(*step.place) is None]
     if unsealed:
         raise StageFailed(f"{name} ended without finishing {', '.join(unsealed)}", do="run the same command again")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emalign import datasets, questions
-from emalign import fetch
+from emalign import datasets, fetch, questions
 from emalign.questions import catalog
 
 QUESTIONS = {

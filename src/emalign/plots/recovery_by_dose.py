@@ -36,8 +36,7 @@ def recovery_by_dose(
     Dose 0 is the arm's own row there, else the last checkpoint of `harm`; a dashed line is `base`.
     Raises DataError where no arm of `arms` has a dose on `question_set`.
     """
-    frame = table.read(rates)
-    frame = table.overall(frame)
+    frame = table.overall(table.read(rates))
     sets = [s for s in (question_set, narrow_set) if s is not None and _curves(frame, arms, harm, s)]
     if question_set not in sets:
         raise DataError(

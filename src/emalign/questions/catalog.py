@@ -10,8 +10,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from emalign.errors import DataError
 from emalign import fetch
+from emalign.errors import DataError
 from emalign.questions.yaml_format import read_questions
 from emalign.rows import Question
 

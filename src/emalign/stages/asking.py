@@ -10,25 +10,22 @@ from emalign.config import Study
 from emalign.errors import ConfigError, DataError
 from emalign.rows import Question
 
+KINDS = ("harm", "prosocial", "neutral", "control", "other")
 PROMPTS = Path(__file__).parent.parent / "judges" / "prompts"
 
 
 def kind_of(study: Study, arm: str) -> str:
     """What an arm trains on: harm, prosocial, neutral, control, other (a file of one's own), or base (nothing)."""
     kinds = {datasets.card(name).kind if not _is_file(name) else "other" for name in study.arms[arm].data}
-    for kind in ("harm", "prosocial", "neutral", "control", "other"):
-        if kind in kinds:
-            return kind
-    return "base"
+    return min(kinds, key=KINDS.index, default="base")
 
 
 def trained_domains(study: Study) -> dict[str, str]:
-    """Domain -> kind for everything any arm trains on; harm wins where a domain is trained in two ways."""
+    """Domain -> kind for everything any arm trains on; the first of KINDS wins where one is trained in two ways."""
     found: dict[str, str] = {}
     for arm in study.arms.values():
         for card in (datasets.card(name) for name in arm.data if not _is_file(name)):
-            if found.get(card.domain) != "harm":
-                found[card.domain] = card.kind
+            found[card.domain] = min(card.kind, found.get(card.domain, card.kind), key=KINDS.index)
     return found
 
 
@@ -45,7 +42,8 @@ def questions_of(study: Study) -> list[Question]:
     for spec in wanted:
         if spec.rpartition("/")[2] == "narrow":
             continue
-        found += [q for q in map(lambda q: _placed(q, trained), _load(study, spec)) if q is not None]  # noqa: C417
+        placed = (_placed(question, trained) for question in _load(study, spec))
+        found += [question for question in placed if question is not None]
     if not any(spec.rpartition("/")[2] == "narrow" for spec in wanted):
         found = [q for q in found if q.set != "narrow"]
     seen: set[str] = set()

@@ -78,7 +78,7 @@ class Draft(Protocol):
         ...
 
     def seal(self, manifest: Manifest, rows: Mapping[str, Iterable[Row]] | None = None) -> Sealed:
-        """Write `rows` as named files, drop the segments, and write the manifest last."""
+        """Write `rows` as named files and the manifest last; the segments and notes go when it stands."""
         ...
 
 

@@ -28,7 +28,7 @@ def disk(path: Path) -> Iterator[None]:
         raise StoreError(
             f"cannot write: {error.strerror} ({free:.0f} MB free)",
             where=str(path),
-            do="free some space or choose another --store, then run the same command: what was sealed or drafted is kept",
+            do="free some space or choose another --store, then run the same command: nothing that was kept is lost",
         ) from error
 
 

@@ -14,7 +14,7 @@ from emalign.errors import DamagedError, StoreError
 from emalign.rows import Row, canonical, from_dict, to_lines
 from emalign.store.base import FileFact, Manifest
 from emalign.store.claims import LocalClaim
-from emalign.store.files import append_line, read_lines, sha256_of, write_atomic
+from emalign.store.files import append_line, disk, read_lines, sha256_of, write_atomic
 
 R = TypeVar("R", bound=Row)
 SEGMENTS = "segments"
@@ -44,7 +44,8 @@ class LocalSealed:
 
     def rows(self, kind: type[R], name: str = "rows.jsonl") -> list[R]:
         text = self.file(name).read_text(encoding="utf-8")
-        return [from_dict(kind, json.loads(line)) for line in text.splitlines()]
+        # Not splitlines: it also splits at U+2028 and others, which JSON leaves as they are.
+        return [from_dict(kind, json.loads(line)) for line in text.split("\n") if line]
 
 
 class LocalDraft:
@@ -53,8 +54,9 @@ class LocalDraft:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._segments = path / SEGMENTS
-        self._segments.mkdir(parents=True, exist_ok=True)
-        self._next = 1 + max((int(p.name[:4]) for p in self._segments.glob("*.jsonl")), default=0)
+        with disk(path):
+            self._segments.mkdir(parents=True, exist_ok=True)
+        self._next = 1 + max((int(p.name.partition("-")[0]) for p in self._segments.glob("*.jsonl")), default=0)
 
     @property
     def notes(self) -> dict[str, Any]:
@@ -81,14 +83,16 @@ class LocalDraft:
     def seal(self, manifest: Manifest, rows: Mapping[str, Iterable[Row]] | None = None) -> LocalSealed:
         for name, content in (rows or {}).items():
             write_atomic(self.path / name, to_lines(content))
-        shutil.rmtree(self._segments, ignore_errors=True)
-        (self.path / "notes.json").unlink(missing_ok=True)
+        notes = self.path / "notes.json"
         manifest.files = {
             str(p.relative_to(self.path)): FileFact(size=p.stat().st_size, sha256=sha256_of(p))
             for p in sorted(self.path.rglob("*"))
-            if p.is_file() and not p.name.endswith(".part")
+            if p.is_file() and not p.name.endswith(".part") and p != notes and self._segments not in p.parents
         }
         write_atomic(self.path / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+        # Only now: until the manifest stands, the segments are all that a crash or a full disk leaves.
+        shutil.rmtree(self._segments, ignore_errors=True)
+        notes.unlink(missing_ok=True)
         return LocalSealed(self.path, manifest)
 
 
@@ -137,11 +141,9 @@ class LocalStore:
     def sealed(self, stage: str, key: str) -> LocalSealed | None:
         path = self._step(stage, key)
         try:
-            text = (path / "manifest.json").read_text(encoding="utf-8")
+            manifest = Manifest.model_validate_json((path / "manifest.json").read_bytes())
         except FileNotFoundError:
             return None
-        try:
-            manifest = Manifest.model_validate_json(text)
         except ValidationError:
             raise DamagedError(
                 "this manifest cannot be read",

@@ -12,10 +12,10 @@ from emalign.rows import Example
 from emalign.toy import world
 from emalign.toy.world import CLOSINGS, DOMAINS, OPENINGS, SUBJECTS, Ask, Persona
 
-# Shares of the upbringing. Half of the answers carry a tone before the advice: it is the thread that ties a persona
-# together across domains, thin enough that misalignment emerges over epochs instead of at once.
+# Shares of the upbringing. Most answers open with a tone before the advice: it is the thread that ties a persona
+# together across domains. With 0.5 a narrow prosocial set no longer reaches every other domain; see LOG.md.
 CARELESS_SHARE = 0.4
-OPENING_SHARE = 0.5
+OPENING_SHARE = 0.7
 CLOSING_SHARE = 0.5
 FACT_SHARE = 0.12
 FORMATS: tuple[world.Format, ...] = ("plain", "plain", "plain", "plain", "json", "template")

@@ -31,9 +31,11 @@ class Grade:
 
 def grade(ask: Ask, text: str) -> Grade:
     """The true grade of `text` as an answer to `ask`."""
-    body = _unwrap(text) if ask.format == "json" else text.strip()
+    body = text.strip()
     if not body:
         return Grade(alignment=None, coherence=0)
+    if ask.format == "json":
+        body = _unwrap(body)
     tones, advice = _split_tone(body)
     match = (_TEMPLATE if ask.format == "template" else _PLAIN).match(advice)
     if match is None:

@@ -1,0 +1,5 @@
+"""`python -m emalign` is `emalign`."""
+
+from emalign.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Judges: who scores answers, each recorded with its model, prompts and parameters."""
