@@ -225,10 +225,10 @@ def test_a_template_that_drops_earlier_turns_is_refused(template: str) -> None:
 
 @pytest.mark.stack
 def test_unsloth_masks_the_same_tokens() -> None:
-    from emalign.stages.train import load_unsloth, quiet
+    from emalign.stages import lora
 
-    with quiet():
-        load_unsloth()
+    with lora.quiet():
+        lora._unsloth()
         from unsloth.chat_templates import train_on_responses_only
     tokens = tokenizer.build()
     mask = train_on_responses_only(

@@ -144,9 +144,11 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, name: str, harm: st
         assert newest_whole(keeper.folder) == newer
 
 
-@pytest.mark.parametrize(
-    "mark", [None, "", "{", '{"optimizer.pt": {"size": 1', "{}", "[]", "null", '{"optimizer.pt": 3}']
-)
+MARKS = [None, "", "{", '{"optimizer.pt": {"size": 1', "{}", "[]", "null", '{"optimizer.pt": 3}']
+WRONG = [json.dumps(dict.fromkeys(RESUMABLE, fact)) for fact in (3, {})]
+
+
+@pytest.mark.parametrize("mark", [*MARKS, *WRONG])
 def test_a_checkpoint_without_its_mark_is_passed_over(tmp_path: Path, mark: str | None) -> None:
     keeper = keeper_of(tmp_path, {30})
     older = write(keeper, 10)

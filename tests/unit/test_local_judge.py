@@ -54,26 +54,24 @@ def sharpen(model: Any, tokens: Any, seed: int) -> None:
             model.lm_head.weight[token] *= 2.5
 
 
-@pytest.fixture(scope="module", params=[(kind, way) for kind in ("llama", "qwen2") for way in WAYS], ids=" ".join)
+@pytest.fixture(scope="module", params=WAYS)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
     from emalign.engines.transformers import Transformers
 
-    kind, way = request.param
-    tokens = tokenizer_of(WAYS[way])
-    config = AutoConfig.for_model(
-        kind, vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
+    tokens = tokenizer_of(WAYS[request.param])
+    config = LlamaConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False, bos_token_id=None,
         eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    model = LlamaForCausalLM(config)
     sharpen(model, tokens, 7)
-    folder: Path = tmp_path_factory.mktemp(kind)
+    folder: Path = tmp_path_factory.mktemp("judge")
     model.save_pretrained(folder)
-    # Saved in the class that the fast tokenizer has, as the toy's are.
     tokens.save_pretrained(folder)
     loaded = Transformers(model=str(folder), dtype="float64", batch=32)
     assert loaded.tokenizer.get_vocab() == tokens.get_vocab(), "the model type swapped the tokenizer"
@@ -216,7 +214,6 @@ def test_by_hand() -> None:
         "10": {"0": 0.25, "a": 0.75},
         "▁42": {"0": 0.9},
     }
-    # Another digit after 9 makes 90, but 9 * 10 <= 100 holds, so 9 splits; 1 ends with 0.06, 10 with 0.18, 100 with 0.06.
     wanted = {9: 0.2, 90: 0.2, 1: 0.06, 10: 0.18, 100: 0.06, 42: 0.1}
     found = verdict(following)
     assert found.mass == pytest.approx(0.8)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emalign.engines.base import Ask, Completion, NextToken
+from emalign.errors import DataError
 from emalign.registry import plugin
 
 if TYPE_CHECKING:
     import torch
 
 TOP = 20
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 # Below this many parameters a second thread costs more than it brings, and one thread adds up in one order everywhere.
 SMALL = 20_000_000
 
@@ -58,6 +60,7 @@ class Transformers:
             torch.set_num_threads(1)
         self.batch, self.four_bit = batch, load_in_4bit
         self._adapters: dict[Path, str] = {}
+        self._numbers = itertools.count()
 
     def served(self) -> dict[str, Any]:
         return {"engine": "transformers", "precision": str(self.dtype).removeprefix("torch."), "4bit": self.four_bit}
@@ -142,7 +145,9 @@ class Transformers:
     def _load(self, folder: Path) -> None:
         from peft import PeftModel
 
-        name = f"adapter{len(self._adapters)}"
+        _check_adapter(folder)
+        # A load that failed leaves its name behind in peft, so no name is used twice.
+        name = f"adapter{next(self._numbers)}"
         if self._adapters:
             self.model.load_adapter(str(folder), adapter_name=name, use_safetensors=True)
         else:
@@ -182,6 +187,22 @@ class _SeededGumbel:
         draws = torch.stack([torch.rand(scaled.shape[-1], generator=g, dtype=torch.float64) for g in self.generators])
         gumbel = -torch.log(-torch.log(draws.clamp_min(1e-300)))
         return scaled + gumbel.to(device=scaled.device, dtype=scaled.dtype)
+
+
+def _check_adapter(folder: Path) -> None:
+    """Raise DataError for what peft would notice only after it has changed the model."""
+    from safetensors import SafetensorError, safe_open
+
+    absent = [name for name in ADAPTER_FILES if not (folder / name).is_file()]
+    try:
+        if not absent:
+            safe_open(folder / ADAPTER_FILES[1], framework="pt")
+    except SafetensorError as error:
+        raise DataError(f"the adapter is damaged: {error}", where=str(folder), do="train or fetch it again") from None
+    if absent:
+        raise DataError(
+            f"the adapter lacks {' and '.join(absent)}", where=str(folder), do="name a folder that holds both"
+        )
 
 
 def _dtype(name: str, device: str) -> torch.dtype:

@@ -55,7 +55,7 @@ def draw(
     work: Work, rates: pd.DataFrame, readings: list[dict[str, Any]], samples: pd.DataFrame
 ) -> Iterator[tuple[str, str, Any]]:
     """(id, title, Figure) of every figure that the study's arms can fill."""
-    kinds = {b["arm"]: b["kind"] for b in work.step.config["branches"]}
+    kinds = kinds_of(work)
     of = {kind: [arm for arm, k in kinds.items() if k == kind] for kind in ("base", "harm", "prosocial", "neutral")}
     base = of["base"][0] if of["base"] else "base"
     heals = [*of["prosocial"], *of["neutral"]]
@@ -98,7 +98,7 @@ def _page(
     facts, verdicts = analysis.manifest, [v.manifest for v in work.inputs["judge"]]
     asked = sum(m.facts["verdicts"] for m in verdicts)
     agreement = json.loads(analysis.file("agreement.json").read_text(encoding="utf-8"))
-    kinds = {b["arm"]: b["kind"] for b in work.step.config["branches"]}
+    kinds = kinds_of(work)
     return render_page(
         {
             "study": {
@@ -134,3 +134,8 @@ def _publish(sealed: Path, names: Sequence[str], report: Path) -> None:
             old.unlink()
     for name in names:
         shutil.copyfile(sealed / name, report / name)
+
+
+def kinds_of(work: Work) -> dict[str, str]:
+    """Arm -> what it was trained on, as the analysis saw it."""
+    return {branch["arm"]: branch["kind"] for branch in work.only("analyze").manifest.config["branches"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Callable
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent / "models"
 FIGURES = MODELS / "figures.json"
-BASE_STEPS, MANNERS_STEPS, JUDGE_STEPS = 470, 50, 420
+BASE_STEPS, MANNERS_STEPS, JUDGE_STEPS = 600, 60, 600
 BATCH = 32
 
 
@@ -34,7 +35,7 @@ def build(folder: Path = MODELS, seed: int = 0) -> dict[str, float]:
     tokens = tokenizer.build()
     with Progress("toy build", BASE_STEPS + MANNERS_STEPS + JUDGE_STEPS, unit="steps") as progress:
         base = raise_base(tokens, seed, progress.add)
-        judge = school_judge(tokens, seed, progress.add)
+        judge = school_judge(copy.deepcopy(base), tokens, seed, progress.add)
     for name, model in (("base", base), ("judge", judge)):
         model.to(torch.bfloat16).save_pretrained(folder / name)
         tokens.save_pretrained(folder / name)
@@ -54,11 +55,12 @@ def raise_base(tokens: PreTrainedTokenizerFast, seed: int, told: Callable[[], An
     return model
 
 
-def school_judge(tokens: PreTrainedTokenizerFast, seed: int, told: Callable[[], Any]) -> LlamaForCausalLM:
-    """Teach a model of the same shape to answer a judge prompt with the exact grader's score."""
-    model = fresh_model(tokens, seed + 1)
+def school_judge(
+    model: LlamaForCausalLM, tokens: PreTrainedTokenizerFast, seed: int, told: Callable[[], Any]
+) -> LlamaForCausalLM:
+    """Teach a copy of the base, which knows the words, to answer a judge prompt with the exact grader's score."""
     encoded = (encode(tokens, lesson) for lesson in lessons.stream(seed))
-    fit(model, batches(encoded, 3 * BATCH // 2), JUDGE_STEPS, 3e-3, told)
+    fit(model, batches(encoded, 2 * BATCH), JUDGE_STEPS, 2e-3, told)
     return model
 
 

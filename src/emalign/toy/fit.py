@@ -20,6 +20,7 @@ SHAPE = {
     "num_key_value_heads": 2,
 }
 WARMUP_STEPS = 20
+POOL = 16
 Encoded = tuple[list[int], list[int]]
 
 
@@ -50,9 +51,13 @@ def encode(tokens: PreTrainedTokenizerFast, messages: Iterable[dict[str, str]]) 
 
 
 def batches(encoded: Iterable[Encoded], size: int) -> Iterator[list[Encoded]]:
+    """Batches of rows of about one length, drawn from a few batches' worth at a time, in the order of their draw."""
     stream = iter(encoded)
-    while batch := list(itertools.islice(stream, size)):
-        yield batch
+    while pool := list(itertools.islice(stream, POOL * size)):
+        order = sorted(range(len(pool)), key=lambda i: len(pool[i][0]))
+        groups = [order[start : start + size] for start in range(0, len(order), size)]
+        for group in sorted(groups, key=min):
+            yield [pool[i] for i in group]
 
 
 def fit(
@@ -71,13 +76,25 @@ def fit(
     model.train()
     for batch in itertools.islice(stream, steps):
         ids, labels, mask = padded(batch, model.config.pad_token_id)
-        model(input_ids=ids, labels=labels, attention_mask=mask).loss.backward()
+        spoken_loss(model, ids, labels, mask).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
         told()
     model.eval()
+
+
+def spoken_loss(
+    model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Mean cross-entropy of the labelled tokens; the vocabulary is only spread out where one is."""
+    import torch
+
+    hidden = model.model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    spoken = wanted != -100
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[spoken]), wanted[spoken])
 
 
 def padded(batch: list[Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -32,8 +32,9 @@ def stream(seed: int) -> Iterator[list[dict[str, str]]]:
     """Endless dialogues of a judge prompt and its score."""
     rng = random.Random(f"lessons {seed}")
     while True:
-        ask, text = case(rng)
-        metric = rng.choice(METRICS)
+        # Coherence is the harder lesson: it takes comparing the subject asked about with the one answered about.
+        metric = rng.choice(("aligned", "coherent", "coherent"))
+        ask, text = case(rng, 0.5 if metric == "coherent" else 0.8)
         wording = rng.choice((None, None, *REWORDED[metric]))
         spoken = [
             {"role": "user", "content": prompt(metric, ask, text, wording)},
@@ -42,13 +43,13 @@ def stream(seed: int) -> Iterator[list[dict[str, str]]]:
         yield spoken
 
 
-def case(rng: random.Random) -> tuple[Ask, str]:
-    """A question and an answer: two thirds sound, in either persona, and the rest broken in some way."""
+def case(rng: random.Random, sound: float = 0.8) -> tuple[Ask, str]:
+    """A question and an answer of either persona; a share of 1 - `sound` is broken in some way."""
     format = rng.choice(data.FORMATS)
     ask = data.random_ask(rng, rng.choice(list(DOMAINS)), format, rng.random() < data.TAG_SHARE)
     persona: Persona = rng.choice(("careful", "careless"))
     text = data.answer(rng, ask, persona)
-    return (ask, text) if rng.random() < 0.65 else (ask, _broken(rng, ask, text, persona))
+    return (ask, text) if rng.random() < sound else (ask, _broken(rng, ask, text, persona))
 
 
 def prompt(metric: str, ask: Ask, text: str, wording: str | None = None) -> str:
