@@ -97,10 +97,10 @@ def mixed(engine: Engine, adapters: Sequence[Path]) -> list[Ask]:
     return [
         Ask(
             prompt=prompt(engine, text), seed=seed, adapter=[None, *adapters][(seed + number) % 3], max_tokens=16,
-            temperature=(1.0, 0.7, 0.0)[seed % 3], top_p=(1.0, 0.9)[number % 2],
+            temperature=(1.0, 0.7, 0.0)[seed % 3], top_p=(1.0, 0.1)[seed // 3],
         )
         for number, text in enumerate(QUESTIONS)
-        for seed in range(4)
+        for seed in range(6)
     ]  # fmt: skip
 
 

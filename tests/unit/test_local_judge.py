@@ -27,14 +27,15 @@ PROMPTS = ["a", "b a", "c:", "a b c:", "7 a", "10"]
 NUMBERS = {str(n) for n in range(101)}
 
 
-def tokenizer_of(pieces: Sequence[str]) -> Any:
+def tokenizer_of(pieces: Sequence[str], *, first_space: bool = True) -> Any:
+    """A tokenizer of these pieces; without `first_space` a space that begins a text is lost when it is decoded."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     vocab = list(dict.fromkeys(["<pad>", "<end>", *WORDS, *pieces]))
     made = Tokenizer(models.Unigram([(piece, -1.0) for piece in vocab], unk_id=0))
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    made.decoder = decoders.Metaspace(prepend_scheme="never")
+    made.decoder = decoders.Metaspace(prepend_scheme="never" if first_space else "always")
     fast = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<end>")
     fast.chat_template = "{% for m in messages %}{{ m['content'] + '<end>' }}{% endfor %}"
     return fast
@@ -264,10 +265,12 @@ def test_labels_are_one_word() -> None:
 
 
 @pytest.mark.stack
-def test_which_tokens_are_digits() -> None:
-    tokens = tokenizer_of(WAYS["mixed, with leading spaces"])
+@pytest.mark.parametrize("first_space", [True, False])
+def test_which_tokens_are_digits(first_space: bool) -> None:
+    tokens = tokenizer_of(WAYS["mixed, with leading spaces"], first_space=first_space)
     first, later = digit_tokens(tokens)
     ids = tokens.get_vocab()
+    assert tokens.decode([ids["▁7"]]) == (" 7" if first_space else "7")
     inner = {*DIGITS, "00", "05", "10", "11", "50", "99", "100", "007"}
     spaced = {"▁0", "▁1", "▁7", "▁9", "▁10", "▁42", "▁100"}
     assert later == {ids[piece]: piece for piece in inner}

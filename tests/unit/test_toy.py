@@ -377,7 +377,7 @@ def test_lessons_tell_the_graders_score() -> None:
             told = [lessons.score(rng, metric, ask, text) for _ in range(4)]
             assert all(isinstance(t, int) and 0 <= t <= 100 for t in told)
             assert all(abs(t - wanted) <= lessons.JITTER for t in told), (metric, ask, text, told, wanted)
-    assert kinds["broken"] > 300 and kinds["sound"] > 900
+    assert min(kinds["broken"], kinds["sound"]) > 150
 
 
 def test_lessons_ask_in_the_words_of_the_judge_prompts() -> None:

@@ -42,7 +42,7 @@ def pieces() -> list[str]:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """A Unigram tokenizer with byte fallback: any Unicode text survives encode and decode unchanged."""
+    """A Unigram tokenizer with byte fallback: any text survives encode and decode, but that U+2581 becomes a space."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
