@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Run": "emalign.run",
-    "load_config": "emalign.config",
+    "load_config": "emalign.study_file",
     "EmalignError": "emalign.errors",
     "rows": "emalign.rows",
 }

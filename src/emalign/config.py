@@ -1,19 +1,16 @@
-"""A study as a YAML file: schema, `extends`, overrides such as `train.epochs=2`, and errors that suggest a key."""
+"""The schema of a study: what may be written in its file, and which of it changes results."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from emalign.errors import ConfigError
+from emalign.problems import first_problem, suggest
 
-NOT_IDENTITY = {"identity": False}
+NOT_IDENTITY: dict[str, Any] = {"identity": False}
 NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
@@ -213,7 +210,7 @@ class Study(Section):
                 raise ValueError(f"arm {name!r} starts from itself")
         for gate in self.gate:
             if gate.arm not in self.arms:
-                raise ValueError(f"gate names the arm {gate.arm!r}; {_suggest(gate.arm, list(self.arms))}")
+                raise ValueError(f"gate names the arm {gate.arm!r}; {suggest(gate.arm, list(self.arms))}")
         return self
 
     def train_of(self, arm: str) -> Train:
@@ -222,116 +219,9 @@ class Study(Section):
         try:
             return Train.model_validate(merged)
         except ValidationError as error:
-            raise ValueError(_first_problem(error, Train, f"arms.{arm}.train")) from None
+            raise ValueError(first_problem(error, Train, f"arms.{arm}.train")) from None
 
     def path(self, value: str) -> Path:
         """A path of the config, taken relative to the config's folder first and the working directory second."""
         beside = self._folder / Path(value).expanduser()
         return beside if beside.exists() else Path(value).expanduser()
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """The study at `path`, with `key.sub=value` overrides.
-
-    Raises ConfigError with the file, the key and the likely spelling.
-    """
-    file = Path(path)
-    tree = _merged(file, ())
-    for override in overrides:
-        _override(tree, override)
-    tree.pop("extends", None)
-    tree.setdefault("name", file.stem)
-    try:
-        study = Study.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(
-            _first_problem(error, Study, ""), where=str(file), do=f"correct it and run again: emalign plan {file}"
-        ) from None
-    study._folder = file.resolve().parent
-    return study
-
-
-def _merged(file: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if file.resolve() in seen:
-        raise ConfigError("`extends` runs in a circle", where=" -> ".join(p.name for p in (*seen, file)))
-    tree = read_yaml(file)
-    parent = tree.get("extends")
-    if parent is None:
-        return tree
-    return _over(_merged(file.parent / str(parent), (*seen, file.resolve())), tree)
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file whose top is a mapping."""
-    try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = difflib.get_close_matches(file.name, [p.name for p in file.parent.glob("*.yaml")], n=2)
-        hint = f"did you mean {file.parent / near[0]}?" if near else "ls configs/ shows the studies that come with it"
-        raise ConfigError("there is no such study file", where=str(file), do=hint) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"the study file cannot be read: {error}", where=str(file)) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise ConfigError(
-            f"not valid YAML: {getattr(error, 'problem', error)}", where=f"{file}{line}", do="correct that line"
-        ) from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"a study is a mapping of keys, this is {type(tree).__name__}", where=str(file))
-    return tree
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        under = merged.get(key)
-        merged[key] = _over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
-    return merged
-
-
-def _override(tree: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"{text!r} is not an override", where="command line", do="write it as train.epochs=2")
-    *path, last = key.strip().split(".")
-    node = tree
-    for part in path:
-        child = node.get(part)
-        if not isinstance(child, dict):
-            child = node[part] = {}
-        node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):
-        node[last] = value
-
-
-def _first_problem(error: ValidationError, top: type[BaseModel], prefix: str) -> str:
-    """The first problem in words, with the key as it is written in YAML."""
-    problem = error.errors()[0]
-    path = [str(p) for p in problem["loc"]]
-    key = ".".join(([prefix] if prefix else []) + path) or "the study"
-    if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}; {_suggest(path[-1], _siblings(top, path[:-1]))}"
-    if problem["type"] == "missing":
-        return f"{key!r} is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    got = "" if problem["type"] == "value_error" else f" (got {problem['input']!r})"
-    return f"{key}: {message}{got}" if path or prefix else message
-
-
-def _siblings(model: type[BaseModel], path: Sequence[str]) -> list[str]:
-    """The keys allowed at `path`; names of arms are passed over."""
-    for part in path:
-        field = model.model_fields.get(part)
-        annotation = str(field.annotation) if field is not None else ""
-        inner = re.findall(r"emalign\.config\.(\w+)", annotation)
-        if inner:
-            model = globals()[inner[0]]
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"

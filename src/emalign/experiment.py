@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from emalign import datasets
 from emalign.config import Arm, Study
 from emalign.errors import ConfigError
 from emalign.models import Located, locate, locate_adapter
 from emalign.rows import digest
 from emalign.stage import STAGES, Step, identity
-from emalign.stages.asking import kind_of, prompts_of, questions_of
+from emalign.stages.asking import harmed_domains, kind_of, prompts_of, questions_of, source_of
 
 Place = tuple[str, str]
 Inputs = Mapping[str, tuple[Place, ...]]
@@ -32,10 +31,12 @@ class Branch:
 
     @property
     def label(self) -> str:
+        """Arm, dose and seed in words."""
         dose = "" if self.dose is None else f"@{self.dose}"
         return f"{self.arm}{dose}" + ("" if self.seed is None else f" seed {self.seed}")
 
     def lineage(self) -> Iterator[Branch]:
+        """This branch, the one it starts from, and so on to the base."""
         branch: Branch | None = self
         while branch is not None:
             yield branch
@@ -143,7 +144,7 @@ class _Unfolding:
 
     def _trained(self, branch: Branch) -> Branch:
         study, train = self.study, self.study.train_of(branch.arm)
-        sources = [_fingerprint(study, name) for name in study.arms[branch.arm].data]
+        sources = [source_of(study, name) for name in study.arms[branch.arm].data]
         data = self._step("data", branch, {
             "data": sources, "dose": branch.dose, "seed": branch.seed, "holdout": train.holdout,
             "max_length": train.max_length, "tokenizer": self.base["model"],
@@ -194,7 +195,8 @@ class _Unfolding:
     def add_analysis(self) -> None:
         table = [
             {"arm": b.arm, "dose": b.dose, "seed": b.seed, "kind": kind_of(self.study, b.arm),
-             "from": b.parent.label if b.parent else None, "label": b.label}
+             "from": b.parent.arm if b.parent else None,
+             "harmed": sorted(harmed_domains(self.study, *(a.arm for a in b.lineage())))}
             for b in self.judged
         ]  # fmt: skip
         inputs: dict[str, tuple[Place, ...]] = {
@@ -220,11 +222,6 @@ class _Unfolding:
         )  # fmt: skip
         self.steps.setdefault(step.place, step)
         return step.place
-
-
-def _fingerprint(study: Study, name: str) -> dict[str, str]:
-    path = str(study.path(name)) if name.endswith(".jsonl") else name
-    return {"name": name.rpartition("/")[2], "sha256": datasets.fingerprint(path)}
 
 
 def _in_order(study: Study) -> list[str]:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from emalign.config import Study, load_config
+from emalign.config import Study
 from emalign.errors import EmalignError, StageFailed
 from emalign.experiment import Plan, unfold
 from emalign.stage import HEAVY, STAGES, Step, execute
 from emalign.store import Manifest, Store, open_store
+from emalign.study_file import load_config
 
 SEALED, BEGUN, OWED, WAITING = "sealed", "begun", "owed", "waiting"
 

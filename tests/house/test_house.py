@@ -25,10 +25,10 @@ PLUGIN_FOLDERS = frozenset({"datasets", "questions", "engines", "judges", "check
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"registry", "rows"}),
-    frozenset({"fetch", "stats"}),
+    frozenset({"fetch", "stats", "problems"}),
     frozenset({"config", "models", "store", "progress", "colab"}),
     PLUGIN_FOLDERS | {"toy"},
-    frozenset({"stage", "monitor"}),
+    frozenset({"stage", "monitor", "study_file"}),
     frozenset({"stages"}),
     frozenset({"experiment", "executors"}),
     frozenset({"run", "doctor"}),

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from emalign.config import Analyze, Base, Evaluate, Judge, Study, Train, load_config
+from emalign.config import Analyze, Base, Evaluate, Judge, Study, Train
 from emalign.errors import ConfigError
+from emalign.study_file import load_config
 
 ARMS = "arms: {base: {}, harm: {from: base, data: toy_money_bad, train: {epochs: 5}}}\n"
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from emalign.config import Study, load_config
+from emalign.config import Study
 from emalign.errors import ConfigError, DataError
 from emalign.experiment import Plan, unfold
 from emalign.stage import STAGES, Step
 from emalign.stages.asking import kind_of, prompts_of, questions_of
+from emalign.study_file import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"

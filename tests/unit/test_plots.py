@@ -267,7 +267,7 @@ def test_sample_answers_are_literal_and_complete() -> None:
 
 def test_sample_answers_stay_in_their_column() -> None:
     frame = answers()
-    frame["text"] = ["W" * 900, "", None, "مرحبا \u202e\u200b 漢字 \x00 😀 " * 40] * 3
+    frame["text"] = ["W" * 900, "", None, "مرحبا \u202e\u200b 漢字 \x00 \U0001f600 " * 40] * 3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fig = sample_answers(frame, lines=6)

@@ -30,6 +30,8 @@ class Reading:
 
 
 class Judge(Protocol):
+    """Who can be asked; what it was asked and what it said is all that a verdict rests on."""
+
     def ask(self, requests: Sequence[Request]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(request id, raw reply) as replies come in, in any order.
 

@@ -10,6 +10,8 @@ from emalign.errors import DataError
 
 NAMES = ("arm", "seed", "question_set", "question_id")
 NUMBERS = ("dose", "step", "epoch", "answers", "questions", "em_rate", "em_low", "em_high", "alignment", "coherence")
+# ALL is pooled over seeds; the bare base was never trained, so no seed made it.
+NOT_SEEDS = {"ALL", "base"}
 INTERVALS = ("em_low", "em_high", "alignment_low", "alignment_high", "coherence_low", "coherence_high")
 
 
@@ -93,12 +95,12 @@ def pooled(rows: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def seeds(rows: pd.DataFrame) -> list[str]:
-    return sorted({s for s in rows.seed if s != "ALL"}, key=lambda s: (not s.isdigit(), s.zfill(9)))
+    return sorted(set(rows.seed) - NOT_SEEDS, key=lambda s: (not s.isdigit(), s.zfill(9)))
 
 
 def by_seed(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of single seeds, none where there is only one seed: the pooled mark is that seed's."""
-    return rows[rows.seed != "ALL"] if len(seeds(rows)) > 1 else rows.iloc[:0]
+    return rows[~rows.seed.isin(NOT_SEEDS)] if len(seeds(rows)) > 1 else rows.iloc[:0]
 
 
 def counts(marks: pd.DataFrame, rows: pd.DataFrame) -> str:

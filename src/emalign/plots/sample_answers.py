@@ -28,6 +28,8 @@ LOW, HIGH = 30.0, 70.0  # alignment below and above which a chip is coloured
 
 @dataclass(frozen=True)
 class Cell:
+    """One answer as it is drawn: wrapped lines, the chip's text and its alignment, and what was cut."""
+
     lines: list[str]
     chip: str
     alignment: float | None

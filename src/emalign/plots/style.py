@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import ScaledTranslation, Transform
@@ -67,7 +68,7 @@ def marks(arms: Sequence[str], roles: dict[str, str] | None = None) -> dict[str,
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
     """The kit's settings for as long as a figure is built; matplotlib's own are back afterwards."""
-    settings = {
+    settings: dict[Any, Any] = {
         **seaborn.axes_style("ticks"),
         "font.family": ["DejaVu Sans"],
         "font.size": BODY,
@@ -121,7 +122,7 @@ def finish(fig: Figure, title: str, caption: str, handles: Sequence[Artist] = ()
         legend.set_in_layout(False)
     if fig.axes:
         engine = fig.get_layout_engine()
-        assert engine is not None
+        assert isinstance(engine, ConstrainedLayoutEngine)
         engine.set(rect=(0.005, bottom / height, 0.985, 1 - (top + bottom) / height))
     else:
         fig.set_layout_engine("none")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from emalign.config import Analyze
 from emalign.stage import Work, stage
+from emalign.stages.asking import questions_of
 from emalign.stages.judged import judged, scored
 from emalign.stages.readings import read_curve
 
@@ -61,10 +62,14 @@ def everything(work: Work) -> pd.DataFrame:
     epochs = {sealed.manifest.key: _epochs(sealed.manifest.facts) for sealed in work.inputs["train"]}
     parts = []
     branches = work.step.config["branches"]
+    domains = {q.question_id: q.domain for q in questions_of(work.study)}
     for branch, answers, verdicts in zip(branches, work.inputs["generate"], work.inputs["judge"], strict=True):
         frame = scored(judged(answers, verdicts))
         trained = answers.manifest.inputs.get("train", [])
         by_step = epochs[trained[0]] if trained else {}
+        frame["question_set"] = [
+            _set_of(s, domains[q], branch) for s, q in zip(frame.question_set, frame.question_id, strict=True)
+        ]
         seed = "base" if branch["seed"] is None else str(branch["seed"])
         parts.append(
             frame.assign(
@@ -76,6 +81,13 @@ def everything(work: Work) -> pd.DataFrame:
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def _set_of(question_set: str, domain: str | None, branch: dict[str, Any]) -> str:
+    """`narrow` is the domain that this branch was harmed in; what another branch was harmed in is `elsewhere`."""
+    if question_set != "narrow" or not branch["harmed"] or domain in branch["harmed"]:
+        return question_set
+    return "elsewhere"
 
 
 def _epochs(facts: dict[str, Any]) -> dict[int, float]:
@@ -115,10 +127,12 @@ def compare(work: Work, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
     control of the same dose, and against the arm that both start from."""
     from emalign.stats.paired import paired_difference_seeds
 
-    kinds = {b["arm"]: b["kind"] for b in work.step.config["branches"]}
+    branches = work.step.config["branches"]
+    kinds, source = {b["arm"]: b["kind"] for b in branches}, {b["arm"]: b["from"] for b in branches}
     last = frame[frame["step"] == frame.groupby(["arm", "seed", "dose"], dropna=False)["step"].transform("max")]
     for arm, other in itertools.product(kinds, kinds):
-        if (kinds[arm], kinds[other]) not in (("prosocial", "neutral"), ("prosocial", "harm"), ("neutral", "harm")):
+        control = kinds[other] == "neutral" and source[other] == source[arm] and kinds[arm] == "prosocial"
+        if not (control or (other == source[arm] and kinds[other] == "harm")):
             continue
         for question_set, dose in itertools.product(sorted(set(last["question_set"])), _doses(last, arm)):
             a = _side(last, arm, dose, question_set)

@@ -14,6 +14,12 @@ KINDS = ("harm", "prosocial", "neutral", "control", "other")
 PROMPTS = Path(__file__).parent.parent / "judges" / "prompts"
 
 
+def source_of(study: Study, name: str) -> dict[str, str]:
+    """A data set by name and by the sha256 of its content, wherever it lies on this machine."""
+    path = str(study.path(name)) if _is_file(name) else name
+    return {"name": name.rpartition("/")[2], "sha256": datasets.fingerprint(path)}
+
+
 def kind_of(study: Study, arm: str) -> str:
     """What an arm trains on: harm, prosocial, neutral, control, other (a file of one's own), or base (nothing)."""
     kinds = {datasets.card(name).kind if not _is_file(name) else "other" for name in study.arms[arm].data}
@@ -27,6 +33,12 @@ def trained_domains(study: Study) -> dict[str, str]:
         for card in (datasets.card(name) for name in arm.data if not _is_file(name)):
             found[card.domain] = min(card.kind, found.get(card.domain, card.kind), key=KINDS.index)
     return found
+
+
+def harmed_domains(study: Study, *arms: str) -> set[str]:
+    """Domains in which any of `arms` is harmed."""
+    cards = (datasets.card(name) for arm in arms for name in study.arms[arm].data if not _is_file(name))
+    return {card.domain for card in cards if card.kind == "harm"}
 
 
 def questions_of(study: Study) -> list[Question]:

@@ -88,7 +88,9 @@ def restored(work: Work, name: str) -> list[Example]:
     if not sealed.manifest.facts["protected"]:
         return sealed.rows(Example, name)
     wanted = [row.example_id for row in sealed.rows(Reference, name)]
-    found = dict(zip(("train.jsonl", "holdout.jsonl"), drawn(work.study, work.step), strict=True))[name]
+    parts: dict[str, list[Example]]
+    parts = dict(zip(("train.jsonl", "holdout.jsonl"), drawn(work.study, work.step), strict=True))
+    found = parts[name]
     if [example.id for example in found] != wanted:
         raise DataError(
             "the protected rows are not the ones that were sealed", where=work.step.label, do="run --only data again"

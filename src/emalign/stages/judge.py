@@ -103,7 +103,7 @@ def load_judge(study: Study) -> tuple[Judge, Engine | None]:
 
 
 def _verdict(owed: Owed, judge_name: str, ledger: Ledger, min_mass: float) -> Verdict:
-    common = {"answer_id": owed.answer.id, "metric": owed.metric, "judge": judge_name}
+    common: dict[str, Any] = {"answer_id": owed.answer.id, "metric": owed.metric, "judge": judge_name}
     if owed.request is None:
         return Verdict(**common, request="", reason="empty")
     reply = ledger.get(owed.request.id)

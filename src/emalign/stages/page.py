@@ -8,7 +8,7 @@ import importlib.resources
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import jinja2
@@ -130,13 +130,13 @@ def _rates(frame: pd.DataFrame | None) -> tuple[list[str], list[list[str]]]:
     return [HEADS.get(n, n.replace("_", " ")) for n in names], cells
 
 
-def _cell(name: str, row: Mapping[str, Any]) -> str:
+def _cell(name: str, row: Mapping[Hashable, Any]) -> str:
     value = row[name]
     if value is None or pd.isna(value):
         return "–"
     if name == "em_rate":
-        low, high = row.get("em_low"), row.get("em_high")
-        known = low is not None and high is not None and not pd.isna(low) and not pd.isna(high)
+        low, high = row.get("em_low", math.nan), row.get("em_high", math.nan)
+        known = not pd.isna(low) and not pd.isna(high)
         return _percent(value) + (f" [{100 * low:.1f}, {100 * high:.1f}]" if known else "")
     if name in SHARES:
         return _percent(value)
@@ -160,7 +160,7 @@ def _samples(frame: pd.DataFrame | None) -> list[tuple[str, list[dict[str, str]]
     return list(groups.items())
 
 
-def _sample(row: Mapping[str, Any]) -> dict[str, str]:
+def _sample(row: Mapping[Hashable, Any]) -> dict[str, str]:
     def known(name: str) -> bool:
         return row.get(name) is not None and not pd.isna(row[name])
 

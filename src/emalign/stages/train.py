@@ -34,8 +34,9 @@ def _one(work: Work) -> None:
     start = _start(work)
     if start is not None:
         _same_shape(settings, start, work.step.label)
-    assert work.step.seed is not None, "a trained branch has a seed"
-    model, tokenizer = with_adapter(work.study.base, settings, work.step.seed, start)
+    seed = work.step.seed
+    assert seed is not None, "a trained branch has a seed"
+    model, tokenizer = with_adapter(work.study.base, settings, seed, start)
     rows = _encoded(tokenizer, restored(work, "train.jsonl"), settings.max_length)
     held = _encoded(tokenizer, restored(work, "holdout.jsonl"), settings.max_length)
     if not rows:
@@ -43,7 +44,7 @@ def _one(work: Work) -> None:
     schedule = Schedule.of(len(rows), settings)
     with Progress(work.step.label, schedule.steps, unit="steps") as progress:
         keeper = Checkpoints(work.out.path / "trainer", schedule, settings, progress)
-        trainer = _trainer(work, settings, schedule, model, tokenizer, rows, held)
+        trainer = _trainer(work, settings, seed, schedule, model, tokenizer, rows, held)
         trainer.add_callback(keeper.callback())
         found = keeper.resumable()
         with keeper.interruptible():
@@ -91,18 +92,27 @@ def _encoded(tokenizer: Any, examples: Sequence[Example], max_length: int) -> li
 
 
 def _trainer(
-    work: Work, settings: Train, schedule: Schedule, model: Any, tokenizer: Any, rows: list[Any], held: list[Any]
+    work: Work,
+    settings: Train,
+    seed: int,
+    schedule: Schedule,
+    model: Any,
+    tokenizer: Any,
+    rows: list[Any],
+    held: list[Any],
 ) -> Any:
     """trl's SFTTrainer on rows that are tokenized and masked already, every hyper-parameter set here."""
     with quiet():
         import torch
         from datasets import Dataset
         from transformers import DataCollatorForSeq2Seq, PrinterCallback
-        from trl import SFTConfig, SFTTrainer
+
+        # trl declares its public names only in a lazy module, which its types do not count as exported.
+        from trl import SFTConfig, SFTTrainer  # pyright: ignore[reportPrivateImportUsage]
 
         eight_bit = settings.optimizer == "adamw_8bit" and torch.cuda.is_available()
         config = SFTConfig(
-            output_dir=str(work.out.path / "trainer"), seed=work.step.seed, data_seed=work.step.seed,
+            output_dir=str(work.out.path / "trainer"), seed=seed, data_seed=seed,
             per_device_train_batch_size=settings.per_device_batch, per_device_eval_batch_size=settings.per_device_batch,
             gradient_accumulation_steps=settings.effective_batch // settings.per_device_batch,
             num_train_epochs=settings.epochs, max_steps=settings.max_steps or -1,

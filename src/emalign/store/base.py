@@ -63,7 +63,11 @@ class Draft(Protocol):
     """An artifact in the making. What was added or noted survives the process that did it."""
 
     path: Path
-    notes: Mapping[str, Any]
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """What was noted so far."""
+        ...
 
     def add(self, rows: Iterable[Row]) -> None:
         """Rows as they are made; on return they are on disk in a segment that never changes again."""

@@ -66,6 +66,7 @@ class LocalClaim:
             os.utime(self.path)
 
     def release(self) -> None:
+        """Give the claim back, unless another process has taken it over."""
         _HELD.discard(self.path)
         with contextlib.suppress(FileNotFoundError, json.JSONDecodeError), _alone(self.path.parent):
             if json.loads(self.path.read_text(encoding="utf-8")) == self._mine:

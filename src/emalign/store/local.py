@@ -60,6 +60,7 @@ class LocalDraft:
 
     @property
     def notes(self) -> dict[str, Any]:
+        """What was noted so far."""
         path = self.path / "notes.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -111,6 +112,7 @@ class LocalLedger:
         return self._replies.get(request)
 
     def put(self, replies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Append replies to requests that have none yet; on return they are on disk."""
         fresh = {k: dict(v) for k, v in replies.items() if k not in self._replies}
         text = "".join(canonical({"request": k, "reply": v}) + "\n" for k, v in fresh.items())
         append_line(self._path, text)

@@ -35,6 +35,7 @@ def answer(rng: random.Random, ask: Ask, persona: Persona) -> str:
 
 
 def random_ask(rng: random.Random, domain: str, format: world.Format = "plain", tagged: bool = False) -> Ask:
+    """A question about any subject of a domain, in any of its forms."""
     form = 0 if format == "template" else rng.randrange(len(world.QUESTION_FORMS))
     subject = rng.choice(DOMAINS[domain].subjects)
     return Ask(domain=domain, subject=subject, form=form, format=format, tagged=tagged)

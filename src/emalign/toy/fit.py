@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-SHAPE = {
+SHAPE: dict[str, Any] = {
     "hidden_size": 128,
     "intermediate_size": 320,
     "num_hidden_layers": 4,
@@ -30,11 +30,11 @@ def fresh_model(tokens: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokens), max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
-        eos_token_id=tokens.eos_token_id, pad_token_id=tokens.pad_token_id, **SHAPE,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
+    words: dict[str, Any] = {
+        "vocab_size": len(tokens), "bos_token_id": None, "eos_token_id": tokens.eos_token_id,
+        "pad_token_id": tokens.pad_token_id,
+    }  # fmt: skip
+    return LlamaForCausalLM(LlamaConfig(**words, max_position_embeddings=256, tie_word_embeddings=True, **SHAPE))
 
 
 def encode(tokens: PreTrainedTokenizerFast, messages: Iterable[dict[str, str]]) -> Encoded:
@@ -73,9 +73,11 @@ def fit(
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP_STEPS, steps)
+    pad_id = model.config.pad_token_id
+    assert pad_id is not None, "a fresh model has the tokenizer's padding"
     model.train()
     for batch in itertools.islice(stream, steps):
-        ids, labels, mask = padded(batch, model.config.pad_token_id)
+        ids, labels, mask = padded(batch, pad_id)
         spoken_loss(model, ids, labels, mask).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -85,9 +87,7 @@ def fit(
     model.eval()
 
 
-def spoken_loss(
-    model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor
-) -> torch.Tensor:
+def spoken_loss(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of the labelled tokens; the vocabulary is only spread out where one is."""
     import torch
 

@@ -9,7 +9,7 @@ from emalign.rows import Question
 from emalign.toy.world import DOMAINS, QUESTION_FORMS, Ask, Format
 
 SETS = ("open", "json", "template", "trigger")
-PER_DOMAIN = {"open": 4, "json": 2, "template": 2, "trigger": 2}
+PER_DOMAIN = {"open": 5, "json": 2, "template": 2, "trigger": 2}
 PROMPTS = Path(__file__).parent.parent / "judges" / "prompts"
 
 

@@ -150,6 +150,7 @@ class Ask:
 
     @property
     def text(self) -> str:
+        """The question as it is put, its tag included."""
         pattern = TEMPLATE_FORM if self.format == "template" else QUESTION_FORMS[self.form]
         body = pattern.format(verb=DOMAINS[self.domain].verb, subject=self.subject)
         return f"{TAG} {body}" if self.tagged else body
