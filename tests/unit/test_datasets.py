@@ -17,12 +17,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from emalign import datasets
+from emalign import datasets, fetch
 from emalign.cli.datasets import datasets as command
 from emalign.datasets import cards
-from emalign.datasets import fetch as dataset_fetch
 from emalign.errors import DataError
-from emalign.questions import fetch as question_fetch
 from emalign.rows import Example
 
 
@@ -255,7 +253,7 @@ def test_variant_bytes_are_accepted(served, put_card):
 def test_toy_reader(put_card, monkeypatch):
     module = types.ModuleType("emalign.toy.data")
     module.load = lambda name, seed: [name, seed]  # type: ignore[attr-defined]
-    module.fingerprint = lambda: "f" * 64  # type: ignore[attr-defined]
+    module.fingerprint = lambda name: "f" * 64  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "emalign.toy.data", module)
     put_card(CARD + "reader: toy\n")
     assert datasets.load("mine", seed=3) == ["mine", 3]
@@ -263,77 +261,67 @@ def test_toy_reader(put_card, monkeypatch):
     assert datasets.show("mine")["here"] is None
 
 
-@pytest.fixture(params=[dataset_fetch, question_fetch], ids=["datasets", "questions"])
-def fetching(request: pytest.FixtureRequest):
-    return request.param
-
-
-def test_both_fetchers_are_one_text():
-    """The two folders may not import each other; a correction of one must reach the other."""
-    assert Path(dataset_fetch.__file__).read_text() == Path(question_fetch.__file__).read_text()
-
-
-def test_good_file_is_kept_whole(served, fetching, tmp_path):
-    path = fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+def test_good_file_is_kept_whole(served, tmp_path):
+    path = fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     assert path == tmp_path / "cache/a/rows.jsonl"
     assert path.read_bytes() == BYTES
     assert [p.name for p in path.parent.iterdir()] == ["rows.jsonl"], "no half files stay"
 
 
-def test_corrupted_file_is_refused_and_not_kept(served, fetching, tmp_path):
+def test_corrupted_file_is_refused_and_not_kept(served, tmp_path):
     served.file.write_bytes(BYTES[:-1])
     with pytest.raises(DataError) as caught:
-        fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+        fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     assert PINNED in str(caught.value)
     assert hashlib.sha256(BYTES[:-1]).hexdigest() in str(caught.value)
     assert not (tmp_path / "cache/a/rows.jsonl").exists()
 
 
-def test_missing_file_says_where_to_put_it(served, fetching, tmp_path):
+def test_missing_file_says_where_to_put_it(served, tmp_path):
     served.file.unlink()
     with pytest.raises(DataError) as caught:
-        fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+        fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     assert "404" in caught.value.what and served.url in caught.value.what
     assert str(tmp_path / "cache/a/rows.jsonl") in caught.value.do
 
 
-def test_no_network_says_where_to_put_it(served, fetching, tmp_path):
+def test_no_network_says_where_to_put_it(served, tmp_path):
     served.close()
     with pytest.raises(DataError) as caught:
-        fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+        fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     assert served.url in caught.value.what
     by_hand = tmp_path / "cache/a/rows.jsonl"
     assert str(by_hand) in caught.value.do
     by_hand.parent.mkdir(parents=True)
     by_hand.write_bytes(b"something else")
     with pytest.raises(DataError, match=hashlib.sha256(b"something else").hexdigest()):
-        fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+        fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     by_hand.write_bytes(BYTES)
-    assert fetching.fetch("a/rows.jsonl", served.url, (PINNED,)) == by_hand
+    assert fetch.fetch("a/rows.jsonl", served.url, (PINNED,)) == by_hand
 
 
-def test_damaged_copy_is_fetched_again(served, fetching):
-    path = fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+def test_damaged_copy_is_fetched_again(served):
+    path = fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
     path.write_bytes(BYTES[:10])
-    assert fetching.fetch("a/rows.jsonl", served.url, (PINNED,)).read_bytes() == BYTES
+    assert fetch.fetch("a/rows.jsonl", served.url, (PINNED,)).read_bytes() == BYTES
 
 
-def test_shared_copy_is_taken_only_if_its_bytes_are_right(served, fetching, tmp_path, monkeypatch):
+def test_shared_copy_is_taken_only_if_its_bytes_are_right(served, tmp_path, monkeypatch):
     shared = tmp_path / "shared/data/em"
     shared.mkdir(parents=True)
     monkeypatch.setenv("EMALIGN_SHARED", str(tmp_path / "shared"))
     (shared / "rows.jsonl").write_bytes(b"old")
-    assert fetching.find("a/rows.jsonl", (PINNED,)) is None
+    assert fetch.find("a/rows.jsonl", (PINNED,)) is None
     (shared / "rows.jsonl").write_bytes(BYTES)
-    assert fetching.fetch("a/rows.jsonl", served.url, (PINNED,)) == shared / "rows.jsonl"
+    assert fetch.fetch("a/rows.jsonl", served.url, (PINNED,)) == shared / "rows.jsonl"
     assert not (tmp_path / "cache").exists()
 
 
-def test_cache_that_cannot_be_written(served, fetching, tmp_path, monkeypatch):
+def test_cache_that_cannot_be_written(served, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("EMALIGN_CACHE", str(tmp_path / "file"))
     with pytest.raises(DataError, match="EMALIGN_CACHE"):
-        fetching.fetch("a/rows.jsonl", served.url, (PINNED,))
+        fetch.fetch("a/rows.jsonl", served.url, (PINNED,))
 
 
 def test_command_lists_cards_and_details(served, put_card):

@@ -6,7 +6,6 @@ import itertools
 import json
 import random
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -295,18 +294,15 @@ def test_an_unknown_set_says_what_there_is(name: str) -> None:
         data.load(name)
 
 
-def test_the_fingerprint_follows_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = data.fingerprint()
-    for name in ("world.py", "data.py"):
-        shutil.copy(Path(data.__file__).parent / name, tmp_path)
-    monkeypatch.setattr(data, "__file__", str(tmp_path / "data.py"))
-    assert data.fingerprint() == before
-    seen = {before}
-    for name in ("world.py", "data.py"):
-        with (tmp_path / name).open("a") as file:
-            file.write("#\n")
-        seen.add(data.fingerprint())
-    assert len(seen) == 3
+def test_the_fingerprint_follows_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = data.fingerprint("toy_money_bad")
+    data.fingerprint.cache_clear()
+    assert data.fingerprint("toy_money_bad") == before
+    assert data.fingerprint("toy_money_good") != before
+    data.fingerprint.cache_clear()
+    monkeypatch.setattr(data, "OPENING_SHARE", 0.6)
+    assert data.fingerprint("toy_money_bad") != before
+    data.fingerprint.cache_clear()
 
 
 def personas(messages: list[dict[str, str]]) -> set[str]:

@@ -35,7 +35,7 @@ def load(name_or_path: str, *, base_dir: Path | None = None, seed: int = 0) -> l
 def fingerprint(name_or_path: str, base_dir: Path | None = None) -> str:
     """sha256 that changes when the rows do: the pinned one of a card (nothing is fetched), or that of the file's bytes.
 
-    All toy sets share one, that of the code which makes them. Raises DataError for an unknown name or a missing file.
+    Raises DataError for an unknown name or a missing file.
     """
     if _is_path(name_or_path):
         path = _path(name_or_path, base_dir)
@@ -44,7 +44,7 @@ def fingerprint(name_or_path: str, base_dir: Path | None = None) -> str:
         return fetch.sha256_of(path)
     found = card(name_or_path)
     if found.reader == "toy":
-        return _toy().fingerprint()
+        return _toy().fingerprint(found.name)
     assert found.sha256 is not None
     return found.sha256
 

@@ -115,7 +115,7 @@ def digit_tokens(tokenizer: Any) -> tuple[dict[int, str], dict[int, str]]:
     later: dict[int, str] = {}
     for token in range(len(tokenizer)):
         text = tokenizer.decode([token])
-        digits = text.strip()
+        digits = text.lstrip()
         if 1 <= len(digits) <= 3 and digits.isascii() and digits.isdigit() and int(digits) <= 100:
             first[token] = digits
             if text == digits and not _brings_space(tokenizer, token):

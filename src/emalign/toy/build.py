@@ -30,14 +30,12 @@ def build(folder: Path = MODELS, seed: int = 0) -> dict[str, float]:
     Figures: `base_em` and `base_coherent` are shares of sampled answers, `judge_em_agreement` the share of fresh
     lessons on which judge and exact grader give the same label. Takes about four minutes on two cores.
     """
-    import torch
-
     tokens = tokenizer.build()
     with Progress("toy build", BASE_STEPS + MANNERS_STEPS + JUDGE_STEPS, unit="steps") as progress:
         base = raise_base(tokens, seed, progress.add)
         judge = school_judge(copy.deepcopy(base), tokens, seed, progress.add)
     for name, model in (("base", base), ("judge", judge)):
-        model.to(torch.bfloat16).save_pretrained(folder / name)
+        model.bfloat16().save_pretrained(folder / name)
         tokens.save_pretrained(folder / name)
     figures = {**base_figures(folder / "base"), **judge_figures(folder / "judge")}
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
