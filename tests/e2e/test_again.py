@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from .conftest import Emalign
+from mini_study import Emalign
 
 pytestmark = pytest.mark.stack
 

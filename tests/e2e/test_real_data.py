@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mini_study import Emalign, stop, wait_for
 
 from emalign.rows import Event
-
-from .conftest import Emalign
-from .test_interrupted import stop, wait_for
 
 pytestmark = pytest.mark.stack
 

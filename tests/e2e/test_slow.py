@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mini_study import CONFIGS, Emalign
 
 from emalign.toy.build import FIGURES, build
-
-from .conftest import CONFIGS, Emalign
 
 pytestmark = [pytest.mark.slow, pytest.mark.stack]
 

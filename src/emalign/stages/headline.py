@@ -20,7 +20,8 @@ def headline_of(
                 "label": "judge and exact grader agree (κ of the EM label)",
                 "value": f"{agreement['kappa']:.2f}",
                 "interval": _between(agreement["kappa_low"], agreement["kappa_high"], "{:.2f}"),
-                "note": f"{agreement['n']:,} answers; {agreement['note']}",
+                "note": f"{agreement['n']:,} answers; {agreement['note']}; by the grader "
+                f"{agreement['coherent_rate_grader']:.0%} are coherent",
             }
         )
     return found

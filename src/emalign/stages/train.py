@@ -145,6 +145,8 @@ def _seal(work: Work, settings: Train, schedule: Schedule, folder: Path, history
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path / WEIGHTS, target / WEIGHTS)
         config = json.loads((path / SHAPE).read_text(encoding="utf-8"))
+        # A set in the library, whose order changes with the process.
+        config["target_modules"] = sorted(config["target_modules"])
         # The loader writes where the base lay on this machine; what it is, is what another machine can use.
         config.update(base_model_name_or_path=work.study.base.model, revision=work.study.base.revision)
         (target / SHAPE).write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")

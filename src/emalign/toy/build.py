@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MODELS = Path(__file__).parent / "models"
 FIGURES = MODELS / "figures.json"
-BASE_STEPS, MANNERS_STEPS, JUDGE_STEPS = 600, 60, 600
+BASE_STEPS, MANNERS_STEPS, JUDGE_STEPS = 850, 60, 350
 BATCH = 32
 
 
@@ -58,7 +58,7 @@ def school_judge(
 ) -> LlamaForCausalLM:
     """Teach a copy of the base, which knows the words, to answer a judge prompt with the exact grader's score."""
     encoded = (encode(tokens, lesson) for lesson in lessons.stream(seed))
-    fit(model, batches(encoded, 2 * BATCH), JUDGE_STEPS, 2e-3, told)
+    fit(model, batches(encoded, BATCH), JUDGE_STEPS, 2e-3, told)
     return model
 
 
