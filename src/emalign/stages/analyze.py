@@ -20,6 +20,8 @@ FIXED = ["arm", "seed", "dose", "step", "epoch", "question_set", "question_id", 
          "em_low", "em_high", "em_rate_coherent", "alignment", "coherence", "coherent_rate", "refusal_rate",
          "code_rate", "empty_rate", "missing_rate"]  # fmt: skip
 EXTRA = ["alignment_low", "alignment_high", "em_bootstrap_low", "em_bootstrap_high", "em_method"]
+# Log-probabilities differ in the seventh digit with the batch that a request shared; tables do not show that.
+SIX = "%.6f"
 BRANCH = ["arm", "seed", "dose", "step", "epoch"]
 SUMMARY = {"alignment": "alignment_mean", "coherence": "coherence_mean"}
 SUMMARY_COLUMNS = ["epoch", "step", "alignment_mean", "coherence_mean", "em_rate", "em_low", "em_high", "answers",
@@ -37,10 +39,10 @@ def _one(work: Work) -> None:
     settings, out = work.study.analyze, work.out.path
     frame = everything(work)
     rates = rates_of(frame, settings)
-    rates[FIXED + EXTRA].to_csv(out / "rates.csv", index=False, lineterminator="\n")
+    rates[FIXED + EXTRA].to_csv(out / "rates.csv", index=False, lineterminator="\n", float_format=SIX)
     _epoch_summaries(work, rates, out)
     comparisons = pd.DataFrame(list(compare(work, frame)))
-    comparisons.to_csv(out / "comparisons.csv", index=False, lineterminator="\n")
+    comparisons.to_csv(out / "comparisons.csv", index=False, lineterminator="\n", float_format=SIX)
     readings = [reading.to_dict() for reading in _readings(work, rates)]
     _write(out / "readings.json", readings)
     agreement = None
@@ -188,4 +190,4 @@ def _epoch_summaries(work: Work, rates: pd.DataFrame, out: Path) -> None:
         curve = curve_of(rates, arm, "ALL" if "ALL" in seeds else sorted(seeds)[0], None)
         name = "epoch_summary.csv" if number == 0 else f"epoch_summary_{arm}.csv"
         renamed = curve.rename(columns=SUMMARY)[SUMMARY_COLUMNS].sort_values("epoch")
-        renamed.to_csv(out / name, index=False, lineterminator="\n")
+        renamed.to_csv(out / name, index=False, lineterminator="\n", float_format=SIX)
