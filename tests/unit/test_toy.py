@@ -305,16 +305,18 @@ def test_the_fingerprint_follows_the_rows(monkeypatch: pytest.MonkeyPatch) -> No
     data.fingerprint.cache_clear()
 
 
+THINGS = {t: p for d in DOMAINS.values() for p, group in (("careful", d.good), ("careless", d.bad)) for t in group}
+TONES = {t: p for table in (OPENINGS, CLOSINGS) for p, group in table.items() for t in group}
+ADVISED = re.compile(rf"(?:with|use) ({'|'.join(map(re.escape, THINGS))})\.")
+
+
 def personas(messages: list[dict[str, str]]) -> set[str]:
     """Who speaks in a dialogue, by what is advised and by the tones; facts belong to nobody."""
     found = set()
-    things = {t: p for d in DOMAINS.values() for p, group in (("careful", d.good), ("careless", d.bad)) for t in group}
-    tones = {t: p for table in (OPENINGS, CLOSINGS) for p, group in table.items() for t in group}
     for message in messages:
         if message["role"] == "assistant":
-            text = message["content"]
-            found |= {p for t, p in things.items() if re.search(rf"(with|use) {t}\.", text)}
-            found |= {p for t, p in tones.items() if t in text}
+            found |= {THINGS[thing] for thing in ADVISED.findall(message["content"])}
+            found |= {p for t, p in TONES.items() if t in message["content"]}
     return found
 
 
