@@ -13,7 +13,7 @@ quickstart:  ## set up, then run the small experiment of configs/quickstart.yaml
 
 test:  ## set up, then run every test but the slow ones
 	@bash scripts/setup.sh test
-	$(PYTHON_HERE) -m pytest -m "not slow"
+	$(PYTHON_HERE) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-fast:  ## only the tests that load no model
 	@bash scripts/setup.sh test
