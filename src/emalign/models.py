@@ -70,6 +70,33 @@ def locate_adapter(adapter: str, base_dir: Path) -> Located:
     return Located(name, revision or None, digest([name, revision or "main"]))
 
 
+def fetched_adapter(located: Located) -> Path:
+    """A local folder with the adapter's two files, fetched from the Hub where it is not a folder already.
+
+    Pickled weights are never fetched. Raises ConfigError where the Hub does not hand the files out.
+    """
+    if Path(located.source).is_dir():
+        return Path(located.source)
+    from huggingface_hub import snapshot_download
+
+    files = ["adapter_config.json", "adapter_model.safetensors"]
+    try:
+        folder = Path(snapshot_download(located.source, revision=located.revision, allow_patterns=files))
+    except OSError as error:
+        raise ConfigError(
+            f"the adapter could not be fetched: {error}",
+            where=located.source,
+            do="check its name, that your token may read it, and the network; or give a folder",
+        ) from error
+    if not (folder / files[1]).is_file():
+        raise ConfigError(
+            "the Hub repository holds no adapter_model.safetensors",
+            where=located.source,
+            do="name a repository with a safetensors adapter; pickles are not read",
+        )
+    return folder
+
+
 @functools.cache
 def folder_fingerprint(folder: str) -> str:
     """Digest of a model folder's configs and weights; of a large shard its size, first and last MiB."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,24 @@ def test_another_seed_gives_another_adapter(mini: Emalign, copied: Emalign, seal
     after = sealed(copied.folder / "results")
     assert len([k for k in after.keys() - before.keys() if k.startswith("train/")]) == 1
     assert len({v for k, v in after.items() if k.startswith("train/")}) == 3
+
+
+def test_an_adapter_in_a_folder_is_asked_and_trained_on(copied: Emalign) -> None:
+    harmed = (copied.folder / "results/mini/steps/train").glob("*/checkpoints/step-000012")
+    shutil.copytree(next(harmed), copied.folder / "adapter")
+    copied.study(
+        arms={
+            "base": {},
+            "published": {"from": "./adapter"},
+            "again": {"from": "./adapter", "data": "toy_garden_good", "dose": 32},
+        }
+    )
+    copied("run", "mini.yaml")
+    rates = (copied.folder / "results/mini/report/rates.csv").read_text()
+    assert "\npublished,base," in rates
+    assert "\nagain,0,32" in rates
+    copied.study(
+        arms={"base": {}, "again": {"from": "./adapter", "data": "toy_garden_good", "dose": 32}}, train={"rank": 4}
+    )
+    said = copied("run", "mini.yaml", code=1).stderr
+    assert "has rank 2, the study asks for 4" in said

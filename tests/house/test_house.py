@@ -311,7 +311,7 @@ def test_the_readme_lists_the_public_names() -> None:
     assert sorted(set(listed)) == sorted(emalign.__all__)
 
 
-# A place on somebody's machine, at the start of a word; "https://host/home/" and "a/work/b" are none.
+# A place on somebody's machine, at the start of a word; a web address and a folder further down are none.
 HOME = re.compile(rb"(?<![\w./:~$}*-])/(?:home|root|work|opt|workspace|Users)/")
 SECRET = re.compile(
     rb"(?<![A-Za-z0-9_])(?:hf_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|AKIA[A-Z0-9]{16})"

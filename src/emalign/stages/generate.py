@@ -11,8 +11,8 @@ from typing import Any
 from emalign import registry
 from emalign.config import Study
 from emalign.engines.base import Ask, Engine
-from emalign.errors import ConfigError, EmalignError
-from emalign.models import locate, locate_adapter
+from emalign.errors import ConfigError
+from emalign.models import fetched_adapter, locate, locate_adapter
 from emalign.progress import Progress
 from emalign.rows import Answer, Question, digest
 from emalign.stage import Work, stage
@@ -121,7 +121,7 @@ def models_of(work: Work) -> list[Model]:
     if source is None:
         return [Model(name=base, adapter=None, digest="")]
     located = locate_adapter(source, study._folder)
-    return [Model(name=f"{base}+{located.fingerprint}", adapter=_fetched(located), digest=located.fingerprint)]
+    return [Model(name=f"{base}+{located.fingerprint}", adapter=fetched_adapter(located), digest=located.fingerprint)]
 
 
 def checkpoints(found: Sequence[dict[str, Any]], wanted: str) -> list[dict[str, Any]]:
@@ -129,20 +129,6 @@ def checkpoints(found: Sequence[dict[str, Any]], wanted: str) -> list[dict[str, 
     if wanted == "last":
         return [found[-1]]
     return [c for c in found if wanted == "all" or c["planned"]]
-
-
-def _fetched(located: Any) -> Path:
-    if located.revision is None and Path(located.source).is_dir():
-        return Path(located.source)
-    from huggingface_hub import snapshot_download
-
-    allowed = ["adapter_config.json", "adapter_model.safetensors"]
-    try:
-        return Path(snapshot_download(located.source, revision=located.revision, allow_patterns=allowed))
-    except Exception as error:
-        raise EmalignError(
-            f"the adapter {located.source} could not be fetched: {error}", do="check its name and your token"
-        ) from error
 
 
 def _messages(system: str | None, question: str) -> list[dict[str, str]]:

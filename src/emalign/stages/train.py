@@ -10,7 +10,7 @@ from typing import Any
 
 from emalign.config import Train
 from emalign.errors import ConfigError, EmalignError
-from emalign.models import adapter_shape, locate_adapter
+from emalign.models import adapter_shape, fetched_adapter, locate_adapter
 from emalign.progress import Progress
 from emalign.rows import Event, Example
 from emalign.stage import Work, stage
@@ -61,12 +61,7 @@ def _start(work: Work) -> Path | None:
     source = work.study.arms[work.step.arm].from_
     if source is None or source.partition("@")[0] in work.study.arms:
         return None
-    located = locate_adapter(source, work.study._folder)
-    if Path(located.source).is_dir():
-        return Path(located.source)
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(located.source, revision=located.revision, allow_patterns=[WEIGHTS, SHAPE]))
+    return fetched_adapter(locate_adapter(source, work.study._folder))
 
 
 def _same_shape(settings: Train, start: Path, label: str) -> None:
