@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from emalign import registry
 from emalign.config import Arm, Study
 from emalign.errors import ConfigError
 from emalign.models import Located, locate, locate_adapter
@@ -75,6 +76,8 @@ class _Unfolding:
         self.judged: dict[Branch, tuple[Place, Place]] = {}
         self.gates: dict[str, Place] = {}
         self.closed: list[str] = []
+        registry.require("engines", study.evaluate.engine)
+        registry.require("judges", study.judge.name)
         base = locate(study.base.model, study.base.revision)
         self.base = {"model": base.fingerprint, "load_in_4bit": study.base.load_in_4bit, "dtype": study.base.dtype}
         questions = questions_of(study)

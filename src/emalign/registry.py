@@ -43,16 +43,21 @@ def names(kind: str) -> list[str]:
 NOT_PLUGINS = {"base", "scores", "style"}
 
 
-def lookup(kind: str, name: str) -> Callable[..., Any]:
-    """The factory of plug-in `name`.
-
-    Raises ConfigError for an unknown name (with the nearest ones) and MissingLibrary where a needed library is absent.
-    """
+def require(kind: str, name: str) -> None:
+    """Raise ConfigError, with the nearest names, unless there is such a plug-in; imports nothing."""
     known = names(kind)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"there is no {kind} plug-in named {name!r}", where=f"emalign.{kind}", do=hint)
+
+
+def lookup(kind: str, name: str) -> Callable[..., Any]:
+    """The factory of plug-in `name`.
+
+    Raises ConfigError for an unknown name (with the nearest ones) and MissingLibrary where a needed library is absent.
+    """
+    require(kind, name)
     module = importlib.import_module(f"emalign.{kind}.{name}")
     factories = [
         value

@@ -452,3 +452,14 @@ def test_a_judge_prompt_that_is_no_file(tmp_path: Path) -> None:
 )
 def test_an_arm_is_what_the_worst_of_its_data_is(tmp_path: Path, data: str, kind: str) -> None:
     assert kind_of(study(tmp_path, f"arms: {{one: {{data: {data}}}}}"), "one") == kind
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"), [("judge.name=locl", "local"), ("evaluate.engine=transformer", "transformers")]
+)
+def test_an_unknown_plugin_is_told_before_anything_runs(override: str, hint: str) -> None:
+    from emalign.errors import ConfigError
+
+    quickstart = Path(__file__).resolve().parents[2] / "configs/quickstart.yaml"
+    with pytest.raises(ConfigError, match=f"did you mean {hint}"):
+        unfold(load_config(quickstart, [override]))
