@@ -78,7 +78,17 @@ class Run:
         done = 0
         while (stage := self._next_stage()) is not None:
             done += self._apart(stage) if isolate and stage in HEAVY else self.only(stage)
+        self._show()
         return done
+
+    def _show(self) -> None:
+        """Lay this plan's report where people look; runs with other settings share that place."""
+        [step] = self.plan().of("report")
+        sealed = self.store.sealed(*step.place)
+        if sealed is not None and "index.html" in sealed.manifest.files:
+            from emalign.stages.report import publish
+
+            publish(sealed.path, list(sealed.manifest.files), self.store.report())
 
     def only(self, stage: str) -> int:
         """Do what is owed of one stage and ready, in this process; returns the number of steps done."""

@@ -42,7 +42,7 @@ def _one(work: Work) -> None:
         figures.append({"id": id_, "title": title, "caption": "", "png": png})
     (out / "index.html").write_text(_page(work, rates, readings, samples, figures), encoding="utf-8")
     sealed = work.seal()
-    _publish(sealed.path, list(sealed.manifest.files), work.store.report())
+    publish(sealed.path, list(sealed.manifest.files), work.store.report())
 
 
 def _png(figure: Any) -> bytes:
@@ -127,8 +127,11 @@ def _table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path) if path.stat().st_size > 1 else pd.DataFrame()
 
 
-def _publish(sealed: Path, names: Sequence[str], report: Path) -> None:
-    """Replace what an earlier report left with this one's files."""
+def publish(sealed: Path, names: Sequence[str], report: Path) -> None:
+    """Replace what a report of other settings left with this one's files; the same report stays untouched."""
+    page = report / "index.html"
+    if page.is_file() and page.read_bytes() == (sealed / "index.html").read_bytes():
+        return
     for old in report.iterdir():
         if old.is_file():
             old.unlink()
